@@ -1,0 +1,136 @@
+"""Configuration of Recover and Match: the facts that the forward pass needs."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import CLIPConfig, PreTrainedConfig
+
+_DEFAULT_NUM_LAYERS = 3  # the paper adapts the last three layers of each tower
+
+
+@strict
+class RamConfig(PreTrainedConfig):
+    r"""Configuration of a [`RamModel`] (Recover and Match, arXiv 2503.15337).
+
+    Args:
+        clip_config (`CLIPConfig` or `dict`, *optional*):
+            Shape of the wrapped CLIP; CLIP's own defaults (ViT-B/32) when left out.
+        ladder_layers (`list[int]`, *optional*):
+            Zero-based vision layers that carry ladder tokens and a Ladder Local Adapter; the last three by default.
+        prompt_layers (`list[int]`, *optional*):
+            Zero-based text layers that see learned prompts; the last three by default.
+        ladder_tokens (`int`, defaults to 8):
+            Learned tokens appended in each ladder layer; 0 for none.
+        prompt_tokens (`int`, defaults to 4):
+            Learned prompts inserted after the beginning-of-text token in each prompt layer; 0 for none.
+        aggregation_kernel_size (`int`, defaults to 3):
+            Side, in patches, of the convolution that gates the two streams of the adapter; odd.
+        epsilon (`float`, defaults to 0.1):
+            Entropic regularisation of the transport problem, in the unit of the cost (dimensionless), above 0.
+        sinkhorn_tolerance (`float`, defaults to 1e-3):
+            Each image stops when the mean absolute change of its row scaling falls below this; 0 runs exactly
+            `sinkhorn_max_iterations`, as exported graphs do.
+        sinkhorn_max_iterations (`int`, defaults to 100):
+            Upper limit of the number of Sinkhorn iterations.
+        patch_marginal_temperature (`float`, defaults to 0.1):
+            Temperature, in units of cosine similarity, of the softmax that says how much of a label each patch holds.
+        teacher_weight (`float`, defaults to 0.05):
+            Weight of the constraint toward the frozen teacher's plan, in training only; 0 leaves the teacher out.
+        teacher_sharpness (`float`, defaults to 20):
+            Factor on the teacher's label probabilities before they become a distribution over patches.
+        local_temperature (`float`, defaults to 2e-3):
+            Initial value of the local temperature tau_l; the published recipe takes 2e-4 for about 1000 labels.
+        normalize_plan (`bool`, defaults to `True`):
+            Divide each label's column of the plan by its mass, so that the local logits do not shrink with the number
+            of labels. Converted checkpoints of the published code have it off.
+        base_model_name_or_path (`str`, *optional*):
+            The CLIP that this model was made from.
+        base_model_revision (`str`, *optional*):
+            Its revision on the Hub.
+
+    Raises:
+        ValueError: when a layer index lies outside its tower, or a number outside its range.
+
+    Example:
+        >>> from ram_hf import RamConfig, RamModel
+        >>> model = RamModel(RamConfig(ladder_layers=[9, 10, 11]))  # random weights in the shape of ViT-B/32
+    """
+
+    model_type = "recover_and_match"
+    sub_configs = {"clip_config": CLIPConfig}  # noqa: RUF012  (transformers' own form)
+
+    clip_config: dict | CLIPConfig | None = None
+    ladder_layers: list[int] | None = None
+    prompt_layers: list[int] | None = None
+    ladder_tokens: int = 8
+    prompt_tokens: int = 4
+    aggregation_kernel_size: int = 3
+    epsilon: float | int = 0.1
+    sinkhorn_tolerance: float | int = 1e-3
+    sinkhorn_max_iterations: int = 100
+    patch_marginal_temperature: float | int = 0.1
+    teacher_weight: float | int = 0.05
+    teacher_sharpness: float | int = 20.0
+    local_temperature: float | int = 2e-3
+    normalize_plan: bool = True
+    base_model_name_or_path: str | None = None
+    base_model_revision: str | None = None
+
+    def __post_init__(self, **kwargs):
+        if self.clip_config is None:
+            self.clip_config = CLIPConfig()
+        elif isinstance(self.clip_config, dict):
+            self.clip_config = CLIPConfig(**self.clip_config)
+        if self.ladder_layers is None:
+            self.ladder_layers = _last_layers(self.clip_config.vision_config.num_hidden_layers)
+        if self.prompt_layers is None:
+            self.prompt_layers = _last_layers(self.clip_config.text_config.num_hidden_layers)
+        self.ladder_layers = sorted(self.ladder_layers)
+        self.prompt_layers = sorted(self.prompt_layers)
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self):
+        """Check the rules between fields; part of the `@strict` validation."""
+        vision, text = self.clip_config.vision_config, self.clip_config.text_config
+        _check_layers("ladder_layers", self.ladder_layers, vision.num_hidden_layers, "vision")
+        _check_layers("prompt_layers", self.prompt_layers, text.num_hidden_layers, "text")
+        for name in ("image_size", "patch_size"):
+            if not isinstance(getattr(vision, name), int):
+                raise ValueError(
+                    f"`clip_config.vision_config.{name}` must be one int (CLIP's vision tower takes squares), "
+                    f"got {getattr(vision, name)!r}."
+                )
+        # Two positions are CLIP's begin and end of text: a prompt may not push them out of the context.
+        longest_prompt = text.max_position_embeddings - 2
+        for name, low, high in (
+            ("ladder_tokens", 0, None),
+            ("prompt_tokens", 0, longest_prompt),
+            ("sinkhorn_max_iterations", 1, None),
+            ("sinkhorn_tolerance", 0, None),
+            ("teacher_weight", 0, None),
+        ):
+            value = getattr(self, name)
+            if value < low or (high is not None and value > high):
+                limits = f"at least {low}" if high is None else f"between {low} and {high}"
+                raise ValueError(f"`{name}` must be {limits}, got {value}.")
+        for name in ("epsilon", "patch_marginal_temperature", "teacher_sharpness", "local_temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}.")
+        if self.aggregation_kernel_size < 1 or self.aggregation_kernel_size % 2 == 0:
+            raise ValueError(
+                f"`aggregation_kernel_size` must be odd, so that the gate keeps the size of the patch map, "
+                f"got {self.aggregation_kernel_size}."
+            )
+
+
+def _last_layers(num_layers: int) -> list[int]:
+    return list(range(num_layers))[-_DEFAULT_NUM_LAYERS:]
+
+
+def _check_layers(name: str, layers: list[int], num_layers: int, tower: str) -> None:
+    if len(set(layers)) != len(layers) or any(not 0 <= layer < num_layers for layer in layers):
+        raise ValueError(
+            f"`{name}` must hold distinct zero-based layer indices from 0 to {num_layers - 1} "
+            f"(the {tower} tower has {num_layers} layers), got {layers}."
+        )
+
+
+__all__ = ["RamConfig"]

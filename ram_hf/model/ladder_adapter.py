@@ -1,0 +1,194 @@
+"""Recover: the local attention stream and the Ladder Local Adapter (LLA) beside CLIP's frozen vision layers."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, eager_attention_forward
+
+
+class LadderLocalAdapter(nn.Module):
+    """Ladder Local Adapter (LLA, arXiv 2503.15337): refines the patches of the local stream with what the labels ask for.
+
+    A 1x1 and a 3x3 convolution read the main stream's patch map, each attends to the label features without parameters
+    of its own, a spatial gate weighs the two, and a 1x1 convolution leads back to the vision width.
+
+    Args:
+        vision_width: width W of CLIP's vision tower.
+        projection_dim: joint width D of images and labels.
+        gate_kernel_size: side of the gate's convolution, in patches, odd.
+    """
+
+    def __init__(self, vision_width: int, projection_dim: int, gate_kernel_size: int):
+        super().__init__()
+        self.point_conv = nn.Conv2d(vision_width, projection_dim, kernel_size=1, bias=False)
+        self.point_batch_norm = nn.BatchNorm2d(projection_dim)
+        self.point_query_norm = nn.LayerNorm(projection_dim)
+        self.area_conv = nn.Conv2d(vision_width, projection_dim, kernel_size=3, padding=1, bias=False)
+        self.area_batch_norm = nn.BatchNorm2d(projection_dim)
+        self.area_query_norm = nn.LayerNorm(projection_dim)
+        self.label_norm = nn.LayerNorm(projection_dim)
+        self.gate_conv = nn.Conv2d(2, 2, kernel_size=gate_kernel_size, padding=gate_kernel_size // 2, bias=False)
+        self.output_conv = nn.Conv2d(projection_dim, vision_width, kernel_size=1, bias=False)
+
+    def forward(self, patches: Tensor, label_features: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Refine patches.
+
+        Args:
+            patches: tokens of the main stream without the class token, shape (B, P, W).
+            label_features: projected, not normalised, shape (L, D).
+            grid: rows and columns of the patch map; their product is P.
+
+        Returns:
+            What the local stream gains, shape (B, P, W).
+        """
+        # Tokens viewed as a map are a channels-last image: no copy on the way in or out.
+        patch_map = patches.unflatten(1, grid).permute(0, 3, 1, 2)  # (B, W, rows, columns)
+        point = F.gelu(self.point_batch_norm(self.point_conv(patch_map))).flatten(2).mT  # (B, P, D)
+        area = F.gelu(self.area_batch_norm(self.area_conv(patch_map))).flatten(2).mT  # (B, P, D)
+
+        label_values = self.label_norm(label_features)  # (L, D)
+        point = point + _attend(self.point_query_norm(point), label_values)
+        area = area + _attend(self.area_query_norm(area), label_values)
+
+        # Mean and maximum over the 2 D channels of both streams, without laying them side by side.
+        mean = (point.mean(dim=-1) + area.mean(dim=-1)) / 2
+        maximum = torch.maximum(point.amax(dim=-1), area.amax(dim=-1))
+        gate = self.gate_conv(
+            torch.stack([mean, maximum], dim=1).unflatten(2, grid)
+        ).sigmoid()  # (B, 2, rows, columns)
+        point_gate, area_gate = gate.flatten(2).unsqueeze(-1).unbind(dim=1)  # (B, P, 1) each
+        gated = (point * point_gate + area * area_gate).unflatten(1, grid).permute(0, 3, 1, 2)
+        return self.output_conv(gated).flatten(2).mT
+
+
+class TwoStreamLayer(GradientCheckpointingLayer):
+    """One frozen CLIP layer with the local stream beside it. Holds no parameters: the CLIP layer is passed in."""
+
+    def forward(self, main: Tensor, local: Tensor, clip_layer: CLIPEncoderLayer) -> tuple[Tensor, Tensor]:
+        """Run `clip_layer` on both streams, each (B, 1 + P, W) with the class token first, and return both."""
+        main, values = main_stream_layer(clip_layer, main)
+        return main, local.to(main.device) + value_attention(clip_layer.self_attn, values)
+
+
+class LadderLayer(GradientCheckpointingLayer):
+    """What a ladder layer adds to a frozen CLIP layer: ladder tokens in the main stream, LLA in the local stream.
+
+    Args:
+        vision_width: width W of CLIP's vision tower.
+        projection_dim: joint width D.
+        num_tokens: number of ladder tokens; 0 for none.
+        gate_kernel_size: side of the adapter's gate, in patches.
+    """
+
+    def __init__(self, vision_width: int, projection_dim: int, num_tokens: int, gate_kernel_size: int):
+        super().__init__()
+        self.tokens = nn.Parameter(torch.empty(num_tokens, vision_width)) if num_tokens else None
+        self.adapter = LadderLocalAdapter(vision_width, projection_dim, gate_kernel_size)
+
+    def forward(
+        self, main: Tensor, local: Tensor, clip_layer: CLIPEncoderLayer, label_features: Tensor, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Run `clip_layer` with both streams.
+
+        Args:
+            main: CLIP's own tokens, class token first, shape (B, 1 + P, W).
+            local: tokens of the local stream, shape (B, 1 + P, W).
+            clip_layer: the frozen layer; passed in, so that it is not registered twice.
+            label_features: shape (L, D).
+            grid: rows and columns of the patch map.
+
+        Returns:
+            The two streams after the layer.
+        """
+        main, values = main_stream_layer(clip_layer, main, extra_tokens=self.tokens)
+        local = local.to(main.device) + value_attention(clip_layer.self_attn, values)
+        refined = self.adapter(main[:, 1:], label_features, grid)
+        # The adapter passes the class token through unchanged; the paper adds that to the local stream as well.
+        return main, local + torch.cat([main[:, :1], refined], dim=1)
+
+
+def main_stream_layer(
+    layer: CLIPEncoderLayer, main: Tensor, *, extra_tokens: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Run one CLIP layer, operation by operation as CLIP does, and keep its values.
+
+    Args:
+        layer: a layer of CLIP's vision tower.
+        main: shape (B, N, W).
+        extra_tokens: learned tokens appended for this layer only, shape (T, W). As they are dropped after it, all they
+            can do is serve the others as keys and values, so nothing else is computed for them.
+
+    Returns:
+        The tokens after the layer, (B, N, W), and the values of the N tokens per head, (B, heads, N, d_head).
+    """
+    attention = layer.self_attn
+    main = main.to(layer.layer_norm1.weight.device)  # a layer of a device map that was not called as a module
+    normed = layer.layer_norm1(main)
+    queries = _split_heads(attention.q_proj(normed), attention)
+    keys = _split_heads(attention.k_proj(normed), attention)
+    values = _split_heads(attention.v_proj(normed), attention)
+    all_keys, all_values = keys, values
+    if extra_tokens is not None:
+        extra = layer.layer_norm1(extra_tokens.to(main.dtype)[None])  # (1, T, W)
+        all_keys = _append(keys, _split_heads(attention.k_proj(extra), attention))
+        all_values = _append(values, _split_heads(attention.v_proj(extra), attention))
+    main = main + attention.out_proj(_attention(attention, queries, all_keys, all_values))
+    return main + layer.mlp(layer.layer_norm2(main)), values
+
+
+def local_stream_layer(layer: CLIPEncoderLayer, main: Tensor, local: Tensor) -> Tensor:
+    """Advance the local stream alone, where nothing reads the main stream after this layer. Shapes (B, N, W)."""
+    values = _split_heads(layer.self_attn.v_proj(layer.layer_norm1(main)), layer.self_attn)
+    return local + value_attention(layer.self_attn, values)
+
+
+def value_attention(attention: CLIPAttention, values: Tensor) -> Tensor:
+    """Attention with values as queries and keys, `out_proj(softmax(v v^T / sqrt(d_head)) v)`.
+
+    Args:
+        attention: CLIP's attention module; its output projection is used.
+        values: per head, shape (B, heads, N, d_head).
+
+    Returns:
+        Shape (B, N, W).
+    """
+    return attention.out_proj(_attention(attention, values, values, values))
+
+
+def _split_heads(states: Tensor, attention: CLIPAttention) -> Tensor:
+    return states.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+
+
+def _append(states: Tensor, extra: Tensor) -> Tensor:
+    return torch.cat([states, extra.expand(states.shape[0], -1, -1, -1)], dim=2)
+
+
+def _attention(attention: CLIPAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """CLIP's own choice of attention kernel, so that `attn_implementation` means what it means there."""
+    attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+        attention.config._attn_implementation, eager_attention_forward
+    )
+    dropout = attention.dropout if attention.training else 0.0
+    output, _ = attend(attention, queries, keys, values, None, scaling=attention.scale, dropout=dropout)
+    return output.flatten(2)
+
+
+def _attend(queries: Tensor, values: Tensor) -> Tensor:
+    """Parameter-free attention of patches (B, P, D) to labels (L, D), which serve as keys and values."""
+    flat = queries.reshape(1, 1, -1, queries.shape[-1])
+    labels = values[None, None]
+    return F.scaled_dot_product_attention(flat, labels, labels).view(queries.shape)
+
+
+__all__ = [
+    "LadderLayer",
+    "LadderLocalAdapter",
+    "TwoStreamLayer",
+    "local_stream_layer",
+    "main_stream_layer",
+    "value_attention",
+]

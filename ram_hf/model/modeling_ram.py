@@ -1,0 +1,710 @@
+"""Recover and Match (RAM, arXiv 2503.15337) around transformers' CLIPModel."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput, can_return_tuple, logging
+
+from .configuration_ram import RamConfig
+from .label_prompts import PromptLayer, causal_layer
+from .ladder_adapter import (
+    LadderLayer,
+    TwoStreamLayer,
+    local_stream_layer,
+    main_stream_layer,
+    value_attention,
+)
+from .losses import UNKNOWN, asymmetric_loss, log_odds_of_softmax, multi_matching_loss
+from .optimal_transport import (
+    cost_from_similarity,
+    patch_marginal_from_similarity,
+    sinkhorn,
+    teacher_cost,
+)
+
+logger = logging.get_logger(__name__)
+
+# Without gradients, labels are encoded and images matched in pieces, so that 100,000 labels fit into memory.
+_LABELS_AT_ONCE = 1024
+_PLAN_ENTRIES_AT_ONCE = 2**26  # 256 MiB of float32 for each of the few tensors as large as the plan
+
+
+@dataclass
+class RamOutput(ModelOutput):
+    """Output of [`RamModel`] for B images, L labels, P patches and joint width D.
+
+    The score of a label is the mean of two softmaxes over the given labels: it sums to 1 per image and depends on the
+    label list. It ranks labels; a fixed threshold means nothing until the label list is fixed.
+
+    Attributes:
+        loss: scalar, when `labels` were given.
+        scores: (B, L), in [0, 1], each row sums to 1.
+        logits_per_image: (B, L), the logarithm of the scores; a softmax over them gives the scores back.
+        global_logits: (B, L), cosine similarity of image and label over the global temperature.
+        local_logits: (B, L), similarity of patches and label weighted by the plan, over the local temperature.
+        image_embeds: (B, D), L2-normalised.
+        patch_embeds: (B, P, D), L2-normalised.
+        label_embeds: (L, D), L2-normalised.
+        patch_marginal: (B, P), how much of any label each patch holds; each row sums to 1.
+        transport_plan: (B, P, L), when asked for with `output_transport_plan=True`; each image's entries sum to 1.
+    """
+
+    loss: Tensor | None = None
+    scores: Tensor | None = None
+    logits_per_image: Tensor | None = None
+    global_logits: Tensor | None = None
+    local_logits: Tensor | None = None
+    image_embeds: Tensor | None = None
+    patch_embeds: Tensor | None = None
+    label_embeds: Tensor | None = None
+    patch_marginal: Tensor | None = None
+    transport_plan: Tensor | None = None
+
+
+class MatchingTemperatures(nn.Module):
+    """The two trainable temperatures; a module of their own, which stays in float32 when the rest is loaded in half."""
+
+    def __init__(self):
+        super().__init__()
+        self.global_temperature = nn.Parameter(torch.empty(()))
+        self.local_temperature = nn.Parameter(torch.empty(()))
+
+
+class _LastResult:
+    """Remembers the last result of a function of tensors, until its input or one of the weights it read changes."""
+
+    def __init__(self):
+        self.inputs: Tensor | None = None
+        self.weights: tuple = ()
+        self.result: Any = None
+
+    def get(self, inputs: Tensor, weights: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
+        # Address and version tell loading, casting, moving and every in-place step of an optimiser apart.
+        state = tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
+        known = self.inputs is inputs or (
+            self.inputs is not None and self.inputs.device == inputs.device and torch.equal(self.inputs, inputs)
+        )
+        if not known or state != self.weights:
+            self.result = compute()
+            self.inputs, self.weights = inputs, state
+        return self.result
+
+
+class RamPreTrainedModel(PreTrainedModel):
+    """Weights, loading and initialisation of Recover and Match models."""
+
+    config: RamConfig
+    config_class = RamConfig
+    base_model_prefix = "ram"
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings", "LadderLayer"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = ["temperatures"]  # noqa: RUF012
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        # transformers 5 builds models without storage: every number of ours that a checkpoint may lack is set here, for
+        # the module that owns it (transformers skips modules without parameters of their own).
+        super()._init_weights(module)
+        if isinstance(module, LadderLayer | PromptLayer):
+            if module.tokens is not None:
+                init.normal_(module.tokens, std=0.02)
+        elif isinstance(module, MatchingTemperatures):
+            # CLIP's own logit scale is not there yet: `from_clip` and checkpoints bring the right value.
+            init.constant_(module.global_temperature, math.exp(-self.config.clip_config.logit_scale_init_value))
+            init.constant_(module.local_temperature, self.config.local_temperature)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+        """Load a RAM model from the Hub or a folder; see `PreTrainedModel.from_pretrained`.
+
+        Raises:
+            FileNotFoundError: when a path that can only be local does not exist.
+            ValueError: when the checkpoint is not a RAM model; for a CLIP checkpoint use [`RamModel.from_clip`].
+        """
+        _check_folder(pretrained_model_name_or_path)
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+
+
+class RamModel(RamPreTrainedModel):
+    """Recover and Match: scores of any list of labels for images, and where each label is.
+
+    CLIP is frozen. Ladder Local Adapters (LLA) beside its last vision layers recover what each patch shows; an
+    optimal transport plan (Knowledge-Constrained Optimal Transport, KCOT) matches patches to labels.
+
+    Args:
+        config: shape of the model; the weights are random.
+        clip: a CLIP to wrap instead of a random one; its weights are shared, not copied.
+
+    Example:
+        >>> model = RamModel.from_clip("openai/clip-vit-base-patch16").eval()
+        >>> processor = RamProcessor.from_pretrained("openai/clip-vit-base-patch16")
+        >>> label_features = model.get_label_features(**processor(labels=["dog", "red car"]))
+        >>> output = model(**processor(images=images), label_features=label_features)
+        >>> output.scores  # (images, labels)
+    """
+
+    def __init__(self, config: RamConfig, clip: CLIPModel | None = None):
+        super().__init__(config)
+        vision, text = config.clip_config.vision_config, config.clip_config.text_config
+        self.clip = CLIPModel._from_config(config.clip_config) if clip is None else clip
+        self.ladder = nn.ModuleDict(
+            {
+                str(index): LadderLayer(
+                    vision.hidden_size,
+                    config.clip_config.projection_dim,
+                    config.ladder_tokens,
+                    config.aggregation_kernel_size,
+                )
+                for index in config.ladder_layers
+            }
+        )
+        self.prompts = nn.ModuleDict()
+        if config.prompt_tokens:
+            for index in config.prompt_layers:
+                self.prompts[str(index)] = PromptLayer(
+                    text.hidden_size, config.prompt_tokens, text.max_position_embeddings
+                )
+        self.plain_layer = TwoStreamLayer()
+        # After CLIP, so that `model.dtype`, which is that of the first parameter, is CLIP's.
+        self.temperatures = MatchingTemperatures()
+        self._frozen_label_states = _LastResult()
+        self._label_features = _LastResult()
+        self.post_init()
+        self.freeze_backbone()
+
+    @classmethod
+    def from_clip(
+        cls,
+        clip: str | os.PathLike | CLIPModel,
+        *,
+        config: dict[str, Any] | None = None,
+        **kwargs,
+    ) -> "RamModel":
+        """Wrap a CLIP checkpoint; useful at once, without training.
+
+        The local stream and the matching work from the start. The adapters are there but inert: their last convolution
+        is zero. There are no ladder tokens and no prompts until [`add_learned_tokens`] adds them for training.
+
+        Args:
+            clip: id on the Hub, folder or `CLIPModel` with a ViT tower. A `CLIPModel` is wrapped, not copied.
+            config: fields of [`RamConfig`] to set, for example `{"epsilon": 0.05}`.
+            **kwargs: passed to `CLIPModel.from_pretrained`: `revision`, `dtype`, `device_map`, `attn_implementation`...
+
+        Returns:
+            The model, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: when a path that can only be local does not exist.
+            ValueError: when the checkpoint is not a CLIP, or a field of `config` is unknown.
+            TypeError: when keyword arguments come with a `CLIPModel`, which is loaded already.
+        """
+        settings = {"ladder_tokens": 0, "prompt_tokens": 0, **(config or {})}
+        unknown = sorted(set(settings) - set(RamConfig.__dataclass_fields__))
+        if unknown:
+            raise ValueError(f"`config` holds fields that RamConfig does not have: {', '.join(unknown)}.")
+        if isinstance(clip, CLIPModel):
+            if kwargs:
+                raise TypeError(f"A CLIPModel is loaded already, so {sorted(kwargs)} can have no effect.")
+            settings.setdefault("base_model_name_or_path", clip.config._name_or_path or None)
+        else:
+            settings.setdefault("base_model_name_or_path", os.fspath(clip))
+            settings.setdefault("base_model_revision", kwargs.get("revision"))
+            clip = _load_clip(clip, kwargs)
+        for module in clip.modules():
+            module._is_hf_initialized = True  # whoever made it: these weights are not ours to initialise
+        model = cls(RamConfig(clip_config=clip.config, **settings), clip=clip)
+        for layer in model.ladder.values():
+            nn.init.zeros_(layer.adapter.output_conv.weight)
+        with torch.no_grad():
+            model.temperatures.global_temperature.copy_((-clip.logit_scale.float()).exp())
+        for module in (model.ladder, model.prompts):
+            module.to(device=clip.device, dtype=clip.dtype)
+        model.temperatures.to(clip.device)
+        return model.eval()
+
+    def add_learned_tokens(self, *, ladder_tokens: int = 8, prompt_tokens: int = 4) -> None:
+        """Give a training-free model its ladder tokens and prompts, randomly initialised, for training.
+
+        Args:
+            ladder_tokens: number of tokens in each ladder layer; 0 for none.
+            prompt_tokens: number of prompts in each prompt layer; 0 for none.
+
+        Raises:
+            ValueError: when the model has ladder tokens or prompts already.
+        """
+        if self.config.ladder_tokens or self.config.prompt_tokens:
+            raise ValueError(
+                f"The model has {self.config.ladder_tokens} ladder tokens and {self.config.prompt_tokens} prompts "
+                "already: they would be lost."
+            )
+        self.config.ladder_tokens, self.config.prompt_tokens = ladder_tokens, prompt_tokens
+        self.config.validate_architecture()
+        grown = RamModel(self.config, clip=self.clip)
+        for index, layer in self.ladder.items():
+            layer.tokens = grown.ladder[index].tokens
+            if layer.tokens is not None:
+                layer.to(device=self.device, dtype=self.dtype)
+        self.prompts = grown.prompts.to(device=self.device, dtype=self.dtype)
+
+    def freeze_backbone(self) -> None:
+        """Let CLIP's weights take no gradient: adapters, ladder tokens, prompts and temperatures alone train."""
+        self.clip.requires_grad_(False)
+
+    # --- labels -------------------------------------------------------------------------------------------------------
+
+    def get_label_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Encode labels: CLIP's projected text features, with the learned prompts.
+
+        Compute them once per label list and pass them as `label_features` as often as needed. Without gradients the
+        last label list is remembered until the weights change, so that passing the same `input_ids` again is cheap.
+
+        Args:
+            input_ids: token ids, padded on the right, shape (L, T).
+            attention_mask: accepted because tokenizers return it; only checked. Padding stands behind the end-of-text
+                token, which attends to what precedes it.
+
+        Returns:
+            Features, not normalised, shape (L, D).
+
+        Raises:
+            ValueError: when there are no labels, they are padded on the left, one is longer than the text context, or
+                one has no end-of-text token.
+        """
+        _check_input_ids(input_ids, attention_mask, self.config.clip_config.text_config.max_position_embeddings)
+        if torch.is_grad_enabled():
+            return self._encode_labels(input_ids)
+        text_weights = [
+            *self.clip.text_model.parameters(),
+            *self.clip.text_projection.parameters(),
+            *self.prompts.parameters(),
+        ]
+        return self._label_features.get(
+            input_ids,
+            text_weights,
+            lambda: torch.cat([self._encode_labels(piece) for piece in input_ids.split(_LABELS_AT_ONCE)]),
+        )
+
+    def _encode_labels(self, input_ids: Tensor) -> Tensor:
+        states, end_positions, _ = self._get_frozen_label_states(input_ids)
+        first = self._first_prompt_layer
+        return self._finish_labels(states, end_positions, first, prompts=self.prompts)
+
+    def _get_frozen_label_states(self, input_ids: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What prompts and training never change, computed once per label list in training.
+
+        Returns:
+            Hidden states before the first prompt layer (L, T, Wt), positions of the end-of-text tokens (L,), and in
+            training the teacher's label features (L, D), encoded without prompts.
+        """
+        text = self.clip.text_model
+        weights = [*text.parameters(), *self.clip.text_projection.parameters()]
+
+        def compute():
+            ids, end_positions = self._trim(input_ids)
+            states = text.embeddings(ids)
+            for layer in text.encoder.layers[: self._first_prompt_layer]:
+                states = causal_layer(layer, states)
+            if not self.training:
+                return states, end_positions, None
+            with torch.no_grad():
+                teacher = self._finish_labels(states, end_positions, self._first_prompt_layer, prompts={})
+            return states, end_positions, teacher
+
+        if not self.training or any(weight.requires_grad for weight in weights):
+            return compute()
+        return self._frozen_label_states.get(input_ids, weights, compute)
+
+    def _finish_labels(self, states: Tensor, end_positions: Tensor, first_layer: int, *, prompts) -> Tensor:
+        """The text layers from `first_layer` on, the final norm and the projection. Returns (L, D)."""
+        text = self.clip.text_model
+        for index, layer in enumerate(text.encoder.layers[first_layer:], start=first_layer):
+            states = prompts[str(index)](states, layer) if str(index) in prompts else causal_layer(layer, states)
+        ends = states[torch.arange(states.shape[0], device=states.device), end_positions.to(states.device)]
+        return self.clip.text_projection(text.final_layer_norm(ends))
+
+    def _trim(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut padding behind the longest label, which changes nothing (attention is causal), and find the ends."""
+        end_token = self.config.clip_config.text_config.eos_token_id
+        # As in CLIP: checkpoints older than its configuration's end token say 2 and mean the largest id.
+        is_end = input_ids == (input_ids.amax(dim=1, keepdim=True) if end_token == 2 else end_token)
+        if not bool(is_end.any(dim=1).all()):
+            row = int((~is_end.any(dim=1)).nonzero()[0])
+            raise ValueError(
+                f"Label {row} of `input_ids` has no end-of-text token ({end_token}): {input_ids[row].tolist()}. "
+                "Use the tokenizer that belongs to this model, with its special tokens."
+            )
+        end_positions = is_end.int().argmax(dim=1)
+        return input_ids[:, : int(end_positions.max()) + 1], end_positions
+
+    @property
+    def _first_prompt_layer(self) -> int:
+        num_layers = self.config.clip_config.text_config.num_hidden_layers
+        return min(self.config.prompt_layers) if self.prompts else num_layers
+
+    # --- images -------------------------------------------------------------------------------------------------------
+
+    def get_image_features(self, pixel_values: Tensor, *, interpolate_pos_encoding: bool = False) -> Tensor:
+        """Encode whole images: the projected class token. It does not depend on any label.
+
+        Args:
+            pixel_values: shape (B, 3, H, W).
+            interpolate_pos_encoding: accept images of another size than the model's.
+
+        Returns:
+            Features, not normalised, shape (B, D).
+
+        Raises:
+            ValueError: when `pixel_values` are of the wrong shape or not finite.
+        """
+        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
+        main = self._embed_patches(pixel_values, interpolate_pos_encoding)
+        for index, layer in enumerate(self.clip.vision_model.encoder.layers):
+            tokens = self.ladder[str(index)].tokens if str(index) in self.ladder else None
+            main, _ = main_stream_layer(layer, main, extra_tokens=tokens)
+        return self._project(main[:, 0])
+
+    def get_patch_features(
+        self, pixel_values: Tensor, label_features: Tensor, *, interpolate_pos_encoding: bool = False
+    ) -> Tensor:
+        """Encode patches. The adapters read the labels, so the features belong to this label list.
+
+        Args:
+            pixel_values: shape (B, 3, H, W).
+            label_features: from [`get_label_features`], shape (L, D).
+            interpolate_pos_encoding: accept images of another size than the model's.
+
+        Returns:
+            Features, not normalised, shape (B, P, D), patches row by row.
+
+        Raises:
+            ValueError: when an input is of the wrong shape or not finite.
+        """
+        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
+        label_features = self._check_label_features(label_features)
+        streams = self._frozen_streams(pixel_values, interpolate_pos_encoding)
+        _, patch_features = self._recover(*streams, label_features, self._grid(pixel_values))
+        return patch_features
+
+    def _embed_patches(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
+        vision = self.clip.vision_model
+        return vision.pre_layrnorm(vision.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding))
+
+    def _frozen_streams(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> tuple[Tensor, Tensor]:
+        """Both streams below the first ladder layer, where student and teacher are the same computation."""
+        main = self._embed_patches(pixel_values, interpolate_pos_encoding)
+        local = main
+        for layer in self.clip.vision_model.encoder.layers[: self._first_ladder_layer]:
+            main, values = main_stream_layer(layer, main)
+            local = local.to(main.device) + value_attention(layer.self_attn, values)
+        return main, local
+
+    def _recover(
+        self, main: Tensor, local: Tensor, label_features: Tensor, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """The layers from the first ladder layer on. Returns image features (B, D) and patch features (B, P, D)."""
+        layers = self.clip.vision_model.encoder.layers
+        for index, layer in enumerate(layers[self._first_ladder_layer :], start=self._first_ladder_layer):
+            if str(index) in self.ladder:
+                main, local = self.ladder[str(index)](main, local, layer, label_features, grid)
+            else:
+                main, local = self.plain_layer(main, local, layer)
+        return self._project(main[:, 0]), self._project(local[:, 1:])
+
+    @torch.no_grad()
+    def _teacher_patch_features(self, main: Tensor, local: Tensor) -> Tensor:
+        """The same frozen CLIP without ladder. Returns (B, P, D)."""
+        *layers, last = self.clip.vision_model.encoder.layers[self._first_ladder_layer :]
+        for layer in layers:
+            main, values = main_stream_layer(layer, main)
+            local = local.to(main.device) + value_attention(layer.self_attn, values)
+        return self._project(local_stream_layer(last, main, local)[:, 1:])
+
+    def _project(self, tokens: Tensor) -> Tensor:
+        return self.clip.visual_projection(self.clip.vision_model.post_layernorm(tokens))
+
+    @property
+    def _first_ladder_layer(self) -> int:
+        # Without ladder layers the last layer counts as one, so that there is a layer to go on with.
+        return min(self.config.ladder_layers, default=self.config.clip_config.vision_config.num_hidden_layers - 1)
+
+    def _grid(self, pixel_values: Tensor) -> tuple[int, int]:
+        patch_size = self.config.clip_config.vision_config.patch_size
+        return pixel_values.shape[-2] // patch_size, pixel_values.shape[-1] // patch_size
+
+    # --- matching -----------------------------------------------------------------------------------------------------
+
+    def match(
+        self,
+        patch_embeds: Tensor,
+        label_embeds: Tensor,
+        *,
+        teacher_costs: Tensor | None = None,
+        output_transport_plan: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Match patches to labels by optimal transport (KCOT), in float32.
+
+        The gradient flows through the similarities alone; marginals and plan are constants to it.
+
+        Args:
+            patch_embeds: L2-normalised, shape (B, P, D).
+            label_embeds: L2-normalised, shape (L, D).
+            teacher_costs: `-log q` of the teacher, shape (B, P, L), in training.
+            output_transport_plan: return the plan as well.
+
+        Returns:
+            Local logits (B, L), patch marginal (B, P) and the plan (B, P, L) or None.
+        """
+        with torch.autocast(patch_embeds.device.type, enabled=False):
+            patch_embeds, label_embeds = patch_embeds.float(), label_embeds.float()
+            similarity_sums, patch_marginals, plans = [], [], []
+            for index in self._image_chunks(patch_embeds, label_embeds):
+                similarity = patch_embeds[index] @ label_embeds.T  # (images, P, L)
+                patch_marginal = patch_marginal_from_similarity(
+                    similarity, temperature=self.config.patch_marginal_temperature
+                )
+                cost = cost_from_similarity(similarity, logit_scale=self._logit_scale)
+                epsilon = self.config.epsilon
+                if teacher_costs is not None:
+                    cost = cost + self.config.teacher_weight * teacher_costs[index]
+                    epsilon = epsilon + self.config.teacher_weight
+                num_labels = label_embeds.shape[0]
+                plan = sinkhorn(
+                    cost,
+                    patch_marginal,
+                    cost.new_full((num_labels,), 1 / num_labels),
+                    epsilon=epsilon,
+                    tolerance=self.config.sinkhorn_tolerance,
+                    max_iterations=self.config.sinkhorn_max_iterations,
+                ).plan
+                similarity_sums.append((plan * similarity).sum(dim=1))
+                patch_marginals.append(patch_marginal)
+                if output_transport_plan:
+                    plans.append(plan)
+            local_logits = torch.cat(similarity_sums) / self.temperatures.local_temperature.float()
+            if self.config.normalize_plan:
+                local_logits = local_logits * label_embeds.shape[0]  # each label's column holds 1 / L of the mass
+        return local_logits, torch.cat(patch_marginals), torch.cat(plans) if plans else None
+
+    @property
+    def _logit_scale(self) -> Tensor:
+        return self.clip.logit_scale.detach().float().exp()
+
+    @staticmethod
+    def _image_chunks(patch_embeds: Tensor, label_embeds: Tensor) -> list[slice]:
+        num_images, num_patches, _ = patch_embeds.shape
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
+            return [slice(num_images)]
+        at_once = max(1, _PLAN_ENTRIES_AT_ONCE // (num_patches * label_embeds.shape[0]))
+        return [slice(start, start + at_once) for start in range(0, num_images, at_once)]
+
+    # --- all together -------------------------------------------------------------------------------------------------
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        label_features: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_transport_plan: bool = False,
+        interpolate_pos_encoding: bool = False,
+        return_dict: bool | None = None,
+    ) -> RamOutput:
+        """Score every label for every image; with `labels`, also the loss.
+
+        In training mode with `labels`, the plan is constrained toward the frozen teacher's.
+
+        Args:
+            pixel_values: shape (B, 3, H, W).
+            input_ids: tokenised labels, shape (L, T); or pass `label_features`.
+            attention_mask: shape (L, T); see [`get_label_features`].
+            label_features: from [`get_label_features`], shape (L, D).
+            labels: 1 where the label is in the image, 0 where not, -1 where unknown, shape (B, L). With an unknown
+                entry in the batch the loss is the asymmetric loss (arXiv 2009.14119) over the known ones, else the
+                multi-matching contrastive loss.
+            output_transport_plan: return the plan (B, P, L) as well.
+            interpolate_pos_encoding: accept images of another size than the model's.
+            return_dict: False for a tuple of what is not None.
+
+        Returns:
+            [`RamOutput`].
+
+        Raises:
+            ValueError: when an input is missing, of the wrong shape or out of range.
+        """
+        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
+        if (input_ids is None) == (label_features is None):
+            raise ValueError("Pass the labels either as `input_ids` or as `label_features`, and not as both.")
+        teach = labels is not None and self.training and self.config.teacher_weight > 0
+        if teach and input_ids is None:
+            raise ValueError(
+                "In training the frozen teacher encodes the labels too: pass `input_ids` instead of `label_features`, "
+                "or set `teacher_weight` to 0 in the configuration."
+            )
+        if input_ids is not None:
+            label_features = self.get_label_features(input_ids, attention_mask)
+        label_features = self._check_label_features(label_features)
+        has_unknown = labels is not None and self._check_labels(labels, pixel_values, label_features)
+
+        # 1. Recover what each patch shows.
+        streams = self._frozen_streams(pixel_values, interpolate_pos_encoding)
+        image_features, patch_features = self._recover(*streams, label_features, self._grid(pixel_values))
+        image_embeds = F.normalize(image_features, dim=-1)
+        patch_embeds = F.normalize(patch_features.float(), dim=-1)
+        label_embeds = F.normalize(label_features.float(), dim=-1)
+
+        # 2. Match patches to labels.
+        teacher_costs = self._teacher_costs(streams, input_ids, labels) if teach else None
+        local_logits, patch_marginal, plan = self.match(
+            patch_embeds, label_embeds, teacher_costs=teacher_costs, output_transport_plan=output_transport_plan
+        )
+
+        # 3. Score: half from the whole image, half from the patches.
+        with torch.autocast(pixel_values.device.type, enabled=False):
+            global_logits = F.normalize(image_features.float(), dim=-1) @ label_embeds.T
+            global_logits = global_logits / self.temperatures.global_temperature.float()
+            scores = (global_logits.softmax(dim=-1) + local_logits.softmax(dim=-1)) / 2
+            logits = torch.logaddexp(global_logits.log_softmax(dim=-1), local_logits.log_softmax(dim=-1))
+            loss = None if labels is None else self._loss(global_logits, local_logits, labels, has_unknown)
+        return RamOutput(
+            loss=loss,
+            scores=scores,
+            logits_per_image=logits - torch.log(logits.new_tensor(2.0)),
+            global_logits=global_logits,
+            local_logits=local_logits,
+            image_embeds=image_embeds,
+            patch_embeds=patch_embeds,
+            label_embeds=label_embeds,
+            patch_marginal=patch_marginal,
+            transport_plan=plan,
+        )
+
+    @torch.no_grad()
+    def _teacher_costs(self, streams: tuple[Tensor, Tensor], input_ids: Tensor, labels: Tensor) -> Tensor:
+        _, _, teacher_label_features = self._get_frozen_label_states(input_ids)
+        patch_embeds = F.normalize(self._teacher_patch_features(*streams).float(), dim=-1)
+        label_embeds = F.normalize(teacher_label_features.float(), dim=-1)
+        with torch.autocast(patch_embeds.device.type, enabled=False):
+            return teacher_cost(
+                patch_embeds @ label_embeds.T,
+                logit_scale=self._logit_scale,
+                sharpness=self.config.teacher_sharpness,
+                absent=labels == 0,  # where a label is unknown the teacher's word is all there is
+            )
+
+    @staticmethod
+    def _loss(global_logits: Tensor, local_logits: Tensor, labels: Tensor, has_unknown: bool) -> Tensor:
+        if has_unknown:
+            return asymmetric_loss(log_odds_of_softmax(global_logits), labels) + asymmetric_loss(
+                log_odds_of_softmax(local_logits), labels
+            )
+        return multi_matching_loss(global_logits, labels) + multi_matching_loss(local_logits, labels)
+
+    # --- the public border --------------------------------------------------------------------------------------------
+
+    def _check_pixel_values(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
+        vision = self.config.clip_config.vision_config
+        if pixel_values.dim() != 4 or pixel_values.shape[1] != vision.num_channels or 0 in pixel_values.shape:
+            raise ValueError(
+                f"`pixel_values` must have shape (images, {vision.num_channels}, height, width) with at least one "
+                f"image, got {tuple(pixel_values.shape)}."
+            )
+        size = tuple(pixel_values.shape[-2:])
+        if not interpolate_pos_encoding and size != (vision.image_size, vision.image_size):
+            raise ValueError(
+                f"`pixel_values` are {size[0]} x {size[1]} pixels but this model takes {vision.image_size} x "
+                f"{vision.image_size}. Use its processor, or pass `interpolate_pos_encoding=True`."
+            )
+        if min(size) < vision.patch_size:
+            raise ValueError(
+                f"Images of {size[0]} x {size[1]} pixels are smaller than one patch ({vision.patch_size})."
+            )
+        if not torch.compiler.is_compiling() and not bool(pixel_values.isfinite().all()):
+            image = int((~pixel_values.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+            raise ValueError(f"`pixel_values` of image {image} hold NaN or infinite values.")
+
+    def _check_label_features(self, label_features: Tensor) -> Tensor:
+        width = self.config.clip_config.projection_dim
+        if label_features.dim() != 2 or label_features.shape[1] != width or label_features.shape[0] == 0:
+            raise ValueError(
+                f"`label_features` must have shape (labels, {width}) with at least one label, got "
+                f"{tuple(label_features.shape)}. Encode the labels with this model's `get_label_features`."
+            )
+        return label_features.to(device=self.clip.visual_projection.weight.device, dtype=self.clip.dtype)
+
+    @staticmethod
+    def _check_labels(labels: Tensor, pixel_values: Tensor, label_features: Tensor) -> bool:
+        """Check the targets and tell whether one of them is unknown."""
+        expected = (pixel_values.shape[0], label_features.shape[0])
+        if tuple(labels.shape) != expected:
+            raise ValueError(f"`labels` must have shape (images, labels) = {expected}, got {tuple(labels.shape)}.")
+        unknown = labels == UNKNOWN
+        invalid = ~(unknown | (labels == 0) | (labels == 1))
+        has_invalid, has_unknown = torch.stack([invalid.any(), unknown.any()]).tolist()  # the device is asked once
+        if has_invalid:
+            raise ValueError(
+                f"`labels` must be 1 (in the image), 0 (not) or -1 (unknown), got {labels[invalid][0].item()}."
+            )
+        return has_unknown
+
+
+def _check_input_ids(input_ids: Tensor, attention_mask: Tensor | None, context_length: int) -> None:
+    if input_ids.dim() != 2 or 0 in input_ids.shape:
+        raise ValueError(
+            f"`input_ids` must have shape (labels, tokens) with at least one label, got {tuple(input_ids.shape)}."
+        )
+    if input_ids.shape[1] > context_length:
+        raise ValueError(
+            f"`input_ids` are {input_ids.shape[1]} tokens long but the text tower takes {context_length}. "
+            "Shorten the labels, or let the processor cut them with `truncation=True`."
+        )
+    if attention_mask is not None:
+        if attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                f"`attention_mask` must have the shape of `input_ids`, {tuple(input_ids.shape)}, "
+                f"got {tuple(attention_mask.shape)}."
+            )
+        if not bool(attention_mask[:, 0].all()):
+            raise ValueError("The labels are padded on the left; CLIP's text tower takes them padded on the right.")
+
+
+def _check_folder(name_or_path: str | os.PathLike | None) -> None:
+    """Say that a folder does not exist, where the Hub client would speak of repository names and connections."""
+    if name_or_path is None or os.path.exists(name_or_path):
+        return
+    text = os.fspath(name_or_path)
+    looks_local = text.startswith((".", "~", os.sep)) or text.count("/") > 1 or isinstance(name_or_path, os.PathLike)
+    if looks_local:
+        raise FileNotFoundError(f"There is no folder {text!r}.")
+
+
+def _load_clip(name_or_path: str | os.PathLike, kwargs: dict[str, Any]) -> CLIPModel:
+    _check_folder(name_or_path)
+    hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in kwargs}
+    config, _ = RamConfig.get_config_dict(name_or_path, **hub)
+    model_type = config.get("model_type")
+    if model_type == RamConfig.model_type:
+        raise ValueError(f"{os.fspath(name_or_path)!r} is a RAM model already: load it with `from_pretrained`.")
+    if model_type != "clip":
+        raise ValueError(
+            f"{os.fspath(name_or_path)!r} is a {model_type!r} checkpoint; `from_clip` takes CLIP with a ViT tower."
+        )
+    return CLIPModel.from_pretrained(name_or_path, **kwargs)
+
+
+__all__ = ["RamModel", "RamOutput", "RamPreTrainedModel"]

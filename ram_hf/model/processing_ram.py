@@ -1,0 +1,207 @@
+"""Images and label names in, tensors out; scores in, labels out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import BatchFeature, ProcessorMixin
+
+from .images import read_image
+
+DEFAULT_LABEL_TEMPLATE = "A photo of a {label}."
+_LONGEST_CONTEXT = 77  # CLIP's, for tokenizers that do not say
+
+
+class RamProcessor(ProcessorMixin):
+    """Prepares images and labels for [`RamModel`], and turns its scores into labels.
+
+    Args:
+        image_processor: CLIP's image processor.
+        tokenizer: CLIP's tokenizer.
+        label_template: sentence that a label name is put into, with `{label}` or `{}` in its place.
+        squash: resize the whole picture to the model's square, as the method does, instead of cropping the centre as
+            CLIP does: what stands at the edge of a picture is to be tagged too.
+
+    Raises:
+        ValueError: when the template has no place for the label.
+
+    Example:
+        >>> processor = RamProcessor.from_pretrained("openai/clip-vit-base-patch16")
+        >>> processor(images=["street.jpg"])["pixel_values"].shape
+        torch.Size([1, 3, 224, 224])
+        >>> processor(labels=["dog", "red car"])["input_ids"].shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        label_template: str = DEFAULT_LABEL_TEMPLATE,
+        squash: bool = True,
+        **kwargs,
+    ):
+        _check_template(label_template)
+        self.label_template = label_template
+        self.squash = squash
+        if squash and image_processor is not None:
+            image_processor = _squashing(image_processor)
+        super().__init__(image_processor, tokenizer, **kwargs)
+
+    def __call__(
+        self,
+        images=None,
+        text: str | Sequence[str] | None = None,
+        labels: str | Sequence[str] | None = None,
+        *,
+        label_template: str | None = None,
+        truncation: bool = False,
+        return_tensors: str | None = "pt",
+        **images_kwargs,
+    ) -> BatchFeature:
+        """Prepare images, labels or both.
+
+        Args:
+            images: one or a list of: PIL picture, path, URL, bytes, NumPy array or tensor; or a batch as one array or
+                tensor of four dimensions. See [`read_image`].
+            text: sentences to tokenise as they are; for label names use `labels`.
+            labels: label names; each is put into the template. Duplicates are allowed.
+            label_template: used instead of the processor's own.
+            truncation: cut labels that are longer than the text context instead of raising.
+            return_tensors: "pt", "np" or None for lists.
+            **images_kwargs: passed to the image processor, for example `size`.
+
+        Returns:
+            `pixel_values` (B, 3, H, W) when there are images; `input_ids` and `attention_mask` (L, T) when there are
+            labels, padded to the longest.
+
+        Raises:
+            ValueError: when there is nothing to prepare, an image cannot be read, a label is empty or too long.
+            TypeError: when a label is not a string.
+        """
+        if images is None and text is None and labels is None:
+            raise ValueError("Nothing to prepare: pass `images`, `labels` or both.")
+        if text is not None and labels is not None:
+            raise ValueError("Pass label names as `labels` or ready sentences as `text`, not both.")
+        data: dict[str, Any] = {}
+        if images is not None:
+            data.update(self._prepare_images(images, return_tensors, images_kwargs))
+        if labels is not None:
+            names = _as_names(labels)
+            template = self.label_template if label_template is None else label_template
+            _check_template(template)
+            sentences = [template.format(name, label=name) for name in names]
+            data.update(self._tokenize(sentences, names, truncation, return_tensors))
+        elif text is not None:
+            names = _as_names(text)
+            data.update(self._tokenize(names, names, truncation, return_tensors))
+        return BatchFeature(data)
+
+    def post_process_tagging(
+        self,
+        outputs,
+        labels: Sequence[str],
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
+    ) -> list[list[dict[str, Any]]]:
+        """Turn scores into labels, best first.
+
+        A score says how a label ranks within this label list (the scores of an image sum to 1): the same label scores
+        less in a longer list, so a threshold belongs to its list.
+
+        Args:
+            outputs: [`RamOutput`] for B images.
+            labels: the L label names, in the order in which they were encoded.
+            top_k: at most this many labels for each image.
+            threshold: only labels that score at least this.
+
+        Returns:
+            For each image a list of `{"label": str, "score": float}`.
+
+        Raises:
+            ValueError: when the number of labels is not that of the scores, or `top_k` is below 1.
+        """
+        scores = outputs.scores
+        if len(labels) != scores.shape[1]:
+            raise ValueError(f"`labels` has {len(labels)} names but there are scores for {scores.shape[1]}.")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"`top_k` must be at least 1, got {top_k}.")
+        # Stable, so that duplicate labels keep their order.
+        ranked_scores, order = scores.detach().float().sort(dim=1, descending=True, stable=True)
+        return [
+            [
+                {"label": labels[index], "score": score}
+                for score, index in zip(image_scores[:top_k], indices[:top_k], strict=True)
+                if threshold is None or score >= threshold
+            ]
+            for image_scores, indices in zip(ranked_scores.tolist(), order.tolist(), strict=True)
+        ]
+
+    def _prepare_images(self, images, return_tensors, images_kwargs) -> dict[str, Any]:
+        pictures = []
+        for index, source in enumerate(_as_list(images)):
+            try:
+                pictures.append(read_image(source))
+            except (ValueError, OSError) as error:
+                raise ValueError(f"Image {index}: {error}") from error
+            except TypeError as error:
+                raise TypeError(f"Image {index}: {error}") from error
+        if not pictures:
+            raise ValueError("`images` is empty.")
+        return dict(self.image_processor(pictures, return_tensors=return_tensors, **images_kwargs))
+
+    def _tokenize(self, sentences, names, truncation, return_tensors) -> dict[str, Any]:
+        context_length = min(self.tokenizer.model_max_length, _LONGEST_CONTEXT)
+        encoded = self.tokenizer(sentences, truncation=truncation, max_length=context_length if truncation else None)
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        if lengths[longest] > context_length:
+            raise ValueError(
+                f"Label {longest} takes {lengths[longest]} tokens with its template but the text tower takes "
+                f"{context_length}: {names[longest]!r}. Shorten it, or pass `truncation=True`."
+            )
+        return dict(self.tokenizer.pad(encoded, padding="longest", return_tensors=return_tensors))
+
+
+def _as_names(names) -> list[str]:
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise ValueError("There are no labels: pass at least one label name.")
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            raise TypeError(f"Label {index} must be a string, got {type(name).__name__}: {name!r}.")
+        if not name.strip():
+            raise ValueError(f"Label {index} is empty.")
+    return names
+
+
+def _as_list(images) -> list:
+    if isinstance(images, list | tuple):
+        return list(images)
+    if hasattr(images, "ndim") and images.ndim == 4:
+        return list(images)
+    return [images]
+
+
+def _check_template(template: str) -> None:
+    try:
+        names_the_label = template.format("\0", label="\0").count("\0") > 0
+    except (KeyError, IndexError, ValueError):
+        names_the_label = False
+    if not names_the_label:
+        raise ValueError(
+            f"`label_template` must be a sentence with {{label}} where the name belongs, got {template!r}."
+        )
+
+
+def _squashing(image_processor):
+    """The same image processor, resizing to the square that it would have cropped to."""
+    crop, size = dict(image_processor.crop_size or {}), dict(image_processor.size)
+    side = crop.get("height") or size.get("height") or size.get("shortest_edge")
+    settings = image_processor.to_dict()
+    settings.update(size={"height": side, "width": side}, crop_size=None, do_center_crop=False)
+    settings.pop("image_processor_type", None)
+    return type(image_processor)(**settings)
+
+
+__all__ = ["DEFAULT_LABEL_TEMPLATE", "RamProcessor"]

@@ -1,0 +1,101 @@
+"""Make RAM known to transformers' Auto classes, without importing transformers before its user does.
+
+Registering needs our classes, and those need torch (seconds). So registration waits until transformers' Auto classes
+are imported by whoever wants them, which an import hook notices.
+"""
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Callable
+
+# Registration waits until no module below these is half imported: transformers imports its Auto classes from within
+# its base classes, and our classes are made of the latter.
+_WATCHED = ("transformers", "ram_hf.model")
+
+
+def _register_config() -> None:
+    from transformers.models.auto.configuration_auto import AutoConfig
+
+    from .model.configuration_ram import RamConfig
+
+    AutoConfig.register(RamConfig.model_type, RamConfig, exist_ok=True)
+
+
+def _register_model() -> None:
+    from transformers.models.auto.modeling_auto import AutoModel, AutoModelForZeroShotImageClassification
+
+    from .model.configuration_ram import RamConfig
+    from .model.modeling_ram import RamModel
+
+    AutoModel.register(RamConfig, RamModel, exist_ok=True)
+    AutoModelForZeroShotImageClassification.register(RamConfig, RamModel, exist_ok=True)
+
+
+def _register_processor() -> None:
+    from transformers.models.auto.processing_auto import AutoProcessor
+
+    from .model.configuration_ram import RamConfig
+    from .model.processing_ram import RamProcessor
+
+    AutoProcessor.register(RamConfig, RamProcessor, exist_ok=True)
+
+
+# What to do once a module of transformers is there; each entry leaves when done. One each, so that a program pays for
+# the classes that it uses.
+_PENDING: dict[str, Callable[[], None]] = {
+    "transformers.models.auto.configuration_auto": _register_config,
+    "transformers.models.auto.modeling_auto": _register_model,
+    "transformers.models.auto.processing_auto": _register_processor,
+}
+
+
+class _RegisterAfterImport(importlib.abc.MetaPathFinder):
+    """Watches imports of transformers and registers once they are complete."""
+
+    def __init__(self):
+        self.depth = 0  # watched modules that are being executed right now
+
+    def find_spec(self, fullname, path=None, target=None):
+        """Find the module where Python would, and watch its execution."""
+        if not fullname.startswith(_WATCHED):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _WatchedLoader(spec.loader, self)
+        return spec
+
+    def register_what_is_ready(self) -> None:
+        for name in [name for name in _PENDING if name in sys.modules]:
+            _PENDING.pop(name)()
+        if not _PENDING and self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+
+class _WatchedLoader(importlib.abc.Loader):
+    """Executes a module with its own loader, then reports that it is complete."""
+
+    def __init__(self, loader, finder):
+        self.loader = loader
+        self.finder = finder
+
+    def create_module(self, spec):
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        # From here on the module is as if it had never been watched.
+        module.__spec__.loader = module.__loader__ = self.loader
+        self.finder.depth += 1
+        try:
+            self.loader.exec_module(module)
+        finally:
+            self.finder.depth -= 1
+        if self.finder.depth == 0:
+            self.finder.register_what_is_ready()
+
+
+def install() -> None:
+    """Register now what transformers has loaded already, and watch for the rest."""
+    finder = _RegisterAfterImport()
+    sys.meta_path.insert(0, finder)
+    finder.register_what_is_ready()
