@@ -20,7 +20,7 @@ _EXPORTS = {
     "convert_original_checkpoint": ".conversion",
 }
 
-__all__ = [*sorted(_EXPORTS), "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_EXPORTS), "__version__"]
 
 if TYPE_CHECKING:
     from .conversion import convert_original_checkpoint

@@ -66,8 +66,9 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
         return spec
 
     def register_what_is_ready(self) -> None:
-        for name in [name for name in _PENDING if name in sys.modules]:
-            _PENDING.pop(name)()
+        # One at a time: registering imports more of transformers, which can come back here and do the rest.
+        while ready := next((name for name in _PENDING if name in sys.modules), None):
+            _PENDING.pop(ready)()
         if not _PENDING and self in sys.meta_path:
             sys.meta_path.remove(self)
 

@@ -47,7 +47,8 @@ class RamConfig(PreTrainedConfig):
             Its revision on the Hub.
 
     Raises:
-        ValueError: when a layer index lies outside its tower, or a number outside its range.
+        StrictDataclassClassValidationError: (of huggingface_hub) when a layer index lies outside its tower, or a
+            number outside its range.
 
     Example:
         >>> from ram_hf import RamConfig, RamModel
@@ -87,6 +88,17 @@ class RamConfig(PreTrainedConfig):
         self.prompt_layers = sorted(self.prompt_layers)
         super().__post_init__(**kwargs)
 
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """Build from a dictionary; refuses that of another model, which would be kept silently."""
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(
+                f"This is the configuration of a {model_type!r} model, not of {cls.model_type!r}. "
+                "A CLIP checkpoint is wrapped by `RamModel.from_clip`."
+            )
+        return super().from_dict(config_dict, **kwargs)
+
     def validate_architecture(self):
         """Check the rules between fields; part of the `@strict` validation."""
         vision, text = self.clip_config.vision_config, self.clip_config.text_config
@@ -125,7 +137,8 @@ def _last_layers(num_layers: int) -> list[int]:
     return list(range(num_layers))[-_DEFAULT_NUM_LAYERS:]
 
 
-def _check_layers(name: str, layers: list[int], num_layers: int, tower: str) -> None:
+def _check_layers(name: str, layers: list[int] | None, num_layers: int, tower: str) -> None:
+    layers = layers or []
     if len(set(layers)) != len(layers) or any(not 0 <= layer < num_layers for layer in layers):
         raise ValueError(
             f"`{name}` must hold distinct zero-based layer indices from 0 to {num_layers - 1} "
@@ -134,3 +147,6 @@ def _check_layers(name: str, layers: list[int], num_layers: int, tower: str) -> 
 
 
 __all__ = ["RamConfig"]
+
+# `save_pretrained` copies this folder and names its classes in `auto_map`: checkpoints load without this package.
+RamConfig.register_for_auto_class()

@@ -3,18 +3,19 @@
 import base64
 import io
 import os
+from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
-from huggingface_hub import get_session
 from PIL import Image, ImageOps
 
 _CHANNEL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_DOWNLOAD_TIMEOUT = 60  # seconds
 _BACKGROUND = (255, 255, 255)  # what shows through transparent pixels: pictures with alpha are drawn for white pages
 
 
 def read_image(source) -> Image.Image:
-    """Read a picture and make it RGB: upright by its EXIF orientation, transparency laid on white, 16 bits scaled to 8.
+    """Read a picture and make it RGB: upright by its EXIF orientation, transparency on white, 16 bits scaled to 8.
 
     Args:
         source: PIL picture; path; URL (http, https or data); encoded bytes; or NumPy array or tensor of shape (H, W),
@@ -26,7 +27,7 @@ def read_image(source) -> Image.Image:
     Raises:
         TypeError: when the source is of another kind.
         ValueError: when it cannot be decoded, has a wrong shape or values, or is less than 2 pixels wide or high.
-        FileNotFoundError: when there is no such file.
+        OSError: when there is no such file or address.
     """
     if isinstance(source, Image.Image):
         image = source
@@ -35,9 +36,8 @@ def read_image(source) -> Image.Image:
     elif isinstance(source, bytes | bytearray):
         image = _decode(io.BytesIO(source), "the given bytes")
     elif isinstance(source, str) and source.startswith(("http://", "https://")):
-        response = get_session().get(source, follow_redirects=True)
-        response.raise_for_status()
-        image = _decode(io.BytesIO(response.content), source)
+        with urlopen(Request(source, headers={"User-Agent": "ram_hf"}), timeout=_DOWNLOAD_TIMEOUT) as response:
+            image = _decode(io.BytesIO(response.read()), source)
     elif isinstance(source, str) and source.startswith("data:image/"):
         image = _decode(io.BytesIO(base64.b64decode(source.partition(",")[2])), "the given data URL")
     elif isinstance(source, str | os.PathLike):
@@ -77,6 +77,7 @@ def _decode(file, name: str) -> Image.Image:
 
 
 def _from_array(array) -> Image.Image:
+    given_shape = tuple(array.shape)
     channels_first = False
     if isinstance(array, torch.Tensor):
         array = array.detach().cpu()
@@ -88,10 +89,11 @@ def _from_array(array) -> Image.Image:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in _CHANNEL_MODES:
         raise ValueError(
-            f"An image array must have shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, got {array.shape}."
+            f"An image array must have shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, "
+            f"got {given_shape}."
         )
     if array.size == 0:
-        raise ValueError(f"The image array of shape {array.shape} holds no pixels.")
+        raise ValueError(f"The image array of shape {given_shape} holds no pixels.")
     mode = _CHANNEL_MODES[array.shape[-1]]
     array = _to_uint8(array)
     return Image.fromarray(array.squeeze(-1) if mode == "L" else np.ascontiguousarray(array), mode)

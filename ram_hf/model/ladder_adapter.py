@@ -11,7 +11,7 @@ from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLay
 
 
 class LadderLocalAdapter(nn.Module):
-    """Ladder Local Adapter (LLA, arXiv 2503.15337): refines the patches of the local stream with what the labels ask for.
+    """Ladder Local Adapter (LLA, arXiv 2503.15337): refines the patches of the local stream by the labels.
 
     A 1x1 and a 3x3 convolution read the main stream's patch map, each attends to the label features without parameters
     of its own, a spatial gate weighs the two, and a 1x1 convolution leads back to the vision width.

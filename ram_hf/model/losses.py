@@ -10,8 +10,8 @@ UNKNOWN = -1  # the value of a label nobody has looked for in an image
 def multi_matching_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Multi-matching contrastive loss (arXiv 2503.15337).
 
-    `-(1 / |positives|) sum over positive (b, j) of [logit_bj - logsumexp over all (b', j') of the batch]`: each pair of
-    an image and a label that is in it competes with every pair of the batch.
+    `-(1 / |positives|) sum over positive (b, j) of [logit_bj - logsumexp over all (b', j') of the batch]`: each pair
+    of an image and a label that is in it competes with every pair of the batch.
 
     Args:
         logits: shape (B, L).

@@ -70,7 +70,7 @@ class RamOutput(ModelOutput):
 
 
 class MatchingTemperatures(nn.Module):
-    """The two trainable temperatures; a module of their own, which stays in float32 when the rest is loaded in half."""
+    """The two trainable temperatures; a module of their own, which stays in float32 beside half-precision weights."""
 
     def __init__(self):
         super().__init__()
@@ -116,8 +116,8 @@ class RamPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        # transformers 5 builds models without storage: every number of ours that a checkpoint may lack is set here, for
-        # the module that owns it (transformers skips modules without parameters of their own).
+        # transformers 5 builds models without storage: every number of ours that a checkpoint may lack is set here,
+        # for the module that owns it (transformers skips modules without parameters of their own).
         super()._init_weights(module)
         if isinstance(module, LadderLayer | PromptLayer):
             if module.tokens is not None:
@@ -126,6 +126,10 @@ class RamPreTrainedModel(PreTrainedModel):
             # CLIP's own logit scale is not there yet: `from_clip` and checkpoints bring the right value.
             init.constant_(module.global_temperature, math.exp(-self.config.clip_config.logit_scale_init_value))
             init.constant_(module.local_temperature, self.config.local_temperature)
+
+    def freeze_backbone(self) -> None:
+        """Let CLIP's weights take no gradient: adapters, ladder tokens, prompts and temperatures alone train."""
+        self.clip.requires_grad_(False)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
@@ -136,7 +140,10 @@ class RamPreTrainedModel(PreTrainedModel):
             ValueError: when the checkpoint is not a RAM model; for a CLIP checkpoint use [`RamModel.from_clip`].
         """
         _check_folder(pretrained_model_name_or_path)
-        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with `output_loading_info=True`
+        model.freeze_backbone()  # loading replaces the parameters that `__init__` froze
+        return loaded
 
 
 class RamModel(RamPreTrainedModel):
@@ -188,11 +195,7 @@ class RamModel(RamPreTrainedModel):
 
     @classmethod
     def from_clip(
-        cls,
-        clip: str | os.PathLike | CLIPModel,
-        *,
-        config: dict[str, Any] | None = None,
-        **kwargs,
+        cls, clip: str | os.PathLike | CLIPModel, *, config: dict[str, Any] | None = None, **kwargs
     ) -> "RamModel":
         """Wrap a CLIP checkpoint; useful at once, without training.
 
@@ -202,7 +205,7 @@ class RamModel(RamPreTrainedModel):
         Args:
             clip: id on the Hub, folder or `CLIPModel` with a ViT tower. A `CLIPModel` is wrapped, not copied.
             config: fields of [`RamConfig`] to set, for example `{"epsilon": 0.05}`.
-            **kwargs: passed to `CLIPModel.from_pretrained`: `revision`, `dtype`, `device_map`, `attn_implementation`...
+            **kwargs: passed to `CLIPModel.from_pretrained`: `revision`, `dtype`, `device_map`, `attn_implementation`.
 
         Returns:
             The model, in evaluation mode.
@@ -226,6 +229,8 @@ class RamModel(RamPreTrainedModel):
             clip = _load_clip(clip, kwargs)
         for module in clip.modules():
             module._is_hf_initialized = True  # whoever made it: these weights are not ours to initialise
+        # A configuration hands its attention implementation down: without it CLIP's own choice would be lost.
+        settings["attn_implementation"] = clip.config._attn_implementation
         model = cls(RamConfig(clip_config=clip.config, **settings), clip=clip)
         for layer in model.ladder.values():
             nn.init.zeros_(layer.adapter.output_conv.weight)
@@ -260,11 +265,7 @@ class RamModel(RamPreTrainedModel):
                 layer.to(device=self.device, dtype=self.dtype)
         self.prompts = grown.prompts.to(device=self.device, dtype=self.dtype)
 
-    def freeze_backbone(self) -> None:
-        """Let CLIP's weights take no gradient: adapters, ladder tokens, prompts and temperatures alone train."""
-        self.clip.requires_grad_(False)
-
-    # --- labels -------------------------------------------------------------------------------------------------------
+    # --- labels -----------------------------------------------------------------------------------------------------
 
     def get_label_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Encode labels: CLIP's projected text features, with the learned prompts.
@@ -284,7 +285,7 @@ class RamModel(RamPreTrainedModel):
             ValueError: when there are no labels, they are padded on the left, one is longer than the text context, or
                 one has no end-of-text token.
         """
-        _check_input_ids(input_ids, attention_mask, self.config.clip_config.text_config.max_position_embeddings)
+        _check_input_ids(input_ids, attention_mask, self.clip.config.text_config.max_position_embeddings)
         if torch.is_grad_enabled():
             return self._encode_labels(input_ids)
         text_weights = [
@@ -338,7 +339,7 @@ class RamModel(RamPreTrainedModel):
 
     def _trim(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Cut padding behind the longest label, which changes nothing (attention is causal), and find the ends."""
-        end_token = self.config.clip_config.text_config.eos_token_id
+        end_token = self.clip.config.text_config.eos_token_id
         # As in CLIP: checkpoints older than its configuration's end token say 2 and mean the largest id.
         is_end = input_ids == (input_ids.amax(dim=1, keepdim=True) if end_token == 2 else end_token)
         if not bool(is_end.any(dim=1).all()):
@@ -352,10 +353,10 @@ class RamModel(RamPreTrainedModel):
 
     @property
     def _first_prompt_layer(self) -> int:
-        num_layers = self.config.clip_config.text_config.num_hidden_layers
-        return min(self.config.prompt_layers) if self.prompts else num_layers
+        num_layers = self.clip.config.text_config.num_hidden_layers
+        return min(self.config.prompt_layers or [num_layers]) if self.prompts else num_layers
 
-    # --- images -------------------------------------------------------------------------------------------------------
+    # --- images -----------------------------------------------------------------------------------------------------
 
     def get_image_features(self, pixel_values: Tensor, *, interpolate_pos_encoding: bool = False) -> Tensor:
         """Encode whole images: the projected class token. It does not depend on any label.
@@ -439,13 +440,14 @@ class RamModel(RamPreTrainedModel):
     @property
     def _first_ladder_layer(self) -> int:
         # Without ladder layers the last layer counts as one, so that there is a layer to go on with.
-        return min(self.config.ladder_layers, default=self.config.clip_config.vision_config.num_hidden_layers - 1)
+        last = self.clip.config.vision_config.num_hidden_layers - 1
+        return min(self.config.ladder_layers or [last])
 
     def _grid(self, pixel_values: Tensor) -> tuple[int, int]:
-        patch_size = self.config.clip_config.vision_config.patch_size
+        patch_size = self.clip.config.vision_config.patch_size
         return pixel_values.shape[-2] // patch_size, pixel_values.shape[-1] // patch_size
 
-    # --- matching -----------------------------------------------------------------------------------------------------
+    # --- matching ---------------------------------------------------------------------------------------------------
 
     def match(
         self,
@@ -511,7 +513,7 @@ class RamModel(RamPreTrainedModel):
         at_once = max(1, _PLAN_ENTRIES_AT_ONCE // (num_patches * label_embeds.shape[0]))
         return [slice(start, start + at_once) for start in range(0, num_images, at_once)]
 
-    # --- all together -------------------------------------------------------------------------------------------------
+    # --- all together -----------------------------------------------------------------------------------------------
 
     @can_return_tuple
     def forward(
@@ -615,10 +617,10 @@ class RamModel(RamPreTrainedModel):
             )
         return multi_matching_loss(global_logits, labels) + multi_matching_loss(local_logits, labels)
 
-    # --- the public border --------------------------------------------------------------------------------------------
+    # --- the public border ------------------------------------------------------------------------------------------
 
     def _check_pixel_values(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
-        vision = self.config.clip_config.vision_config
+        vision = self.clip.config.vision_config
         if pixel_values.dim() != 4 or pixel_values.shape[1] != vision.num_channels or 0 in pixel_values.shape:
             raise ValueError(
                 f"`pixel_values` must have shape (images, {vision.num_channels}, height, width) with at least one "
@@ -639,7 +641,7 @@ class RamModel(RamPreTrainedModel):
             raise ValueError(f"`pixel_values` of image {image} hold NaN or infinite values.")
 
     def _check_label_features(self, label_features: Tensor) -> Tensor:
-        width = self.config.clip_config.projection_dim
+        width = self.clip.config.projection_dim
         if label_features.dim() != 2 or label_features.shape[1] != width or label_features.shape[0] == 0:
             raise ValueError(
                 f"`label_features` must have shape (labels, {width}) with at least one label, got "
@@ -708,3 +710,5 @@ def _load_clip(name_or_path: str | os.PathLike, kwargs: dict[str, Any]) -> CLIPM
 
 
 __all__ = ["RamModel", "RamOutput", "RamPreTrainedModel"]
+
+RamModel.register_for_auto_class("AutoModel")

@@ -94,9 +94,9 @@ def sinkhorn(
 ) -> TransportResult:
     r"""Entropic optimal transport by Sinkhorn's iteration (Cuturi 2013), one problem per image.
 
-    Minimises `<T, cost> + epsilon * sum T (log T - 1)` over plans T >= 0 with row sums `patch_marginal` and column sums
-    `label_marginal`. With `K = exp(-cost / epsilon)` and r = c = 1 at the start, `r = u / (K c)` and `c = v / (K^T r)`
-    are repeated; an image stops, on its own, when the mean absolute change of its r falls below `tolerance`. The plan
+    Minimises `<T, cost> + epsilon * sum T (log T - 1)` over plans T >= 0 with row sums `patch_marginal` and column
+    sums `label_marginal`. With `K = exp(-cost / epsilon)` and r = c = 1 at the start, `r = u / (K c)` and
+    `c = v / (K^T r)` are repeated; an image stops, on its own, when the mean absolute change of its r falls below `tolerance`. The plan
     `diag(r) K diag(c)` meets the label marginal to rounding; `marginal_error` says how far the rows are.
 
     Differentiation: none, the plan is a constant to the loss. Precision: float32 with autocast off, whatever comes in;

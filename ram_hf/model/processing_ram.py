@@ -196,8 +196,9 @@ def _check_template(template: str) -> None:
 
 def _squashing(image_processor):
     """The same image processor, resizing to the square that it would have cropped to."""
-    crop, size = dict(image_processor.crop_size or {}), dict(image_processor.size)
-    side = crop.get("height") or size.get("height") or size.get("shortest_edge")
+    size, crop = dict(image_processor.size), dict(image_processor.crop_size or {})
+    cropped_to = crop.get("height") if image_processor.do_center_crop else None
+    side = size.get("height") or cropped_to or size.get("shortest_edge")
     settings = image_processor.to_dict()
     settings.update(size={"height": side, "width": side}, crop_size=None, do_center_crop=False)
     settings.pop("image_processor_type", None)
@@ -205,3 +206,5 @@ def _squashing(image_processor):
 
 
 __all__ = ["DEFAULT_LABEL_TEMPLATE", "RamProcessor"]
+
+RamProcessor.register_for_auto_class()

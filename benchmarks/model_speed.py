@@ -1,0 +1,113 @@
+"""Time of RAM's forward pass and training step over that of CLIP's vision tower: same pixels, same run.
+
+Run from the repository's root: `python benchmarks/model_speed.py`. Random weights in the shape of ViT-B/16; the runs
+alternate, so that a machine whose speed drifts slows all of them alike; the ratio is that of the medians.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from transformers import CLIPConfig
+
+from ram_hf import RamConfig, RamModel
+
+VIT_B_16 = {
+    "projection_dim": 512,
+    "vision_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "patch_size": 16},
+    "text_config": {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8},
+}
+
+
+def label_ids(num_labels: int, num_words: int) -> torch.Tensor:
+    """Token ids of labels with this many tokens between the begin and the end of the text."""
+    text = CLIPConfig(**VIT_B_16).text_config
+    words = torch.randint(1, text.bos_token_id, (num_labels, num_words))
+    begin, end = torch.full((num_labels, 1), text.bos_token_id), torch.full((num_labels, 1), text.eos_token_id)
+    return torch.cat([begin, words, end], dim=1)
+
+
+def alternate(
+    functions: dict[str, Callable[[], object]], repeats: int, synchronize: Callable
+) -> dict[str, list[float]]:
+    """Seconds of each run of each function, one after the other in turn, after one warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for round_index in range(repeats + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            synchronize()
+            if round_index:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", help="of the weights; a training step on a GPU autocasts to it")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--labels", type=int, default=65, help="of the forward pass")
+    parser.add_argument("--train-labels", type=int, nargs="*", default=[48, 925])
+    parser.add_argument("--words", type=int, default=4, help="tokens of a label")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+
+    model = RamModel(RamConfig(clip_config=VIT_B_16)).to(device).eval()
+    pixels = torch.randn(arguments.batch_size, 3, 224, 224, device=device)
+    features = model.get_label_features(label_ids(arguments.labels, arguments.words).to(device)).detach()
+
+    @torch.no_grad()
+    def vision():
+        model.eval()
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            model.clip.vision_model(pixels)
+
+    @torch.no_grad()
+    def forward():
+        model.eval()
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            model(pixels, label_features=features)
+
+    def training_step(num_labels: int) -> Callable[[], None]:
+        input_ids = label_ids(num_labels, arguments.words).to(device)
+        labels = (torch.rand(arguments.batch_size, num_labels, device=device) < 3 / num_labels).long()
+        labels[:, 0] = 1
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+
+        def step():
+            model.train()
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                loss = model(pixels, input_ids=input_ids, labels=labels).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
+
+    functions: dict[str, Callable[[], object]] = {"CLIP vision tower": vision}
+    functions[f"forward, {arguments.labels} labels cached"] = forward
+    for num_labels in arguments.train_labels:
+        functions[f"training step, {num_labels} labels"] = training_step(num_labels)
+    threads = torch.get_num_threads()
+    print(f"{device}, {dtype}, batch {arguments.batch_size}, {threads} threads, torch {torch.__version__}")
+    seconds = alternate(functions, arguments.repeats, synchronize)
+    base = statistics.median(seconds["CLIP vision tower"])
+    print(f"{'':32} {'median':>9} {'min':>9} {'max':>9} {'ratio':>6}")
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f"{name:32} {median:8.3f}s {min(values):8.3f}s {max(values):8.3f}s {median / base:6.2f}")
+    if device.type == "cuda":
+        print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
+    else:
+        print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

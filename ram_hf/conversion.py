@@ -1,0 +1,288 @@
+"""Import of checkpoints of the method's published training code; only their key names and shapes are needed."""
+
+import os
+import re
+from collections.abc import Mapping
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import CLIPConfig, CLIPTokenizer
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from .model.configuration_ram import RamConfig
+from .model.modeling_ram import RamModel
+from .model.processing_ram import RamProcessor
+
+_HEAD_WIDTH = 64  # both towers of the published code have attention heads of this width
+_PIXEL_MEAN = _PIXEL_STD = [0.5, 0.5, 0.5]  # the published training normalises pixels so, not as CLIP does
+_OPENAI_TOKENIZER = "openai/clip-vit-base-patch16"
+_OPENAI_VOCAB_SIZE = 49408
+_STUDENT = "clip_model."
+_VISION_LAYER = r"visual\.transformer\.resblocks\.(\d+)"
+_TEXT_LAYER = r"transformer\.resblocks\.(\d+)"
+
+# Their name of a module inside a layer -> ours, for what moves unchanged.
+_LAYER_PARTS = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "attn.out_proj": "self_attn.out_proj",
+}
+_ADAPTER_PARTS = {
+    "conv_adapter_layers1.0": "point_conv",
+    "conv_adapter_layers1.1": "point_batch_norm",
+    "adapter_norm_q1": "point_query_norm",
+    "conv_adapter_layers2.0": "area_conv",
+    "conv_adapter_layers2.1": "area_batch_norm",
+    "adapter_norm_q2": "area_query_norm",
+    "adapter_norm_kv": "label_norm",
+    "conv_adapter_layers": "gate_conv",
+    "conv_adapter_final": "output_conv",
+}
+_TOP_LEVEL = {
+    "visual.conv1.weight": "clip.vision_model.embeddings.patch_embedding.weight",
+    "visual.class_embedding": "clip.vision_model.embeddings.class_embedding",
+    "visual.positional_embedding": "clip.vision_model.embeddings.position_embedding.weight",
+    "visual.ln_pre.weight": "clip.vision_model.pre_layrnorm.weight",
+    "visual.ln_pre.bias": "clip.vision_model.pre_layrnorm.bias",
+    "visual.ln_post.weight": "clip.vision_model.post_layernorm.weight",
+    "visual.ln_post.bias": "clip.vision_model.post_layernorm.bias",
+    "token_embedding.weight": "clip.text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "clip.text_model.embeddings.position_embedding.weight",
+    "ln_final.weight": "clip.text_model.final_layer_norm.weight",
+    "ln_final.bias": "clip.text_model.final_layer_norm.bias",
+    "logit_scale": "clip.logit_scale",
+}
+_TRANSPOSED = {  # they compute `x @ projection`
+    "visual.proj": "clip.visual_projection.weight",
+    "text_projection": "clip.text_projection.weight",
+}
+# What every checkpoint must hold for its sizes to be read off.
+_REQUIRED = ("visual.conv1.weight", "visual.positional_embedding", "visual.proj", "positional_embedding")
+
+
+def convert_original_checkpoint(path: str | os.PathLike) -> RamModel:
+    """Read a checkpoint of the method's published training code.
+
+    All sizes are inferred from the tensors. The frozen teacher that such checkpoints carry is left out: it is the same
+    CLIP without adapters. `normalize_plan` is off, as in the published code.
+
+    Args:
+        path: `.safetensors` file, or a PyTorch file (`.pth`, `.pt`, `.bin`), which is read with `weights_only=True`.
+
+    Returns:
+        The model, in evaluation mode, float32.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is damaged, or is not such a checkpoint; the message names what is missing.
+    """
+    tensors = _student_tensors(_read_tensors(path), os.fspath(path))
+    config = _infer_config(tensors)
+    weights, unknown = {}, []
+    for name, tensor in tensors.items():
+        if name.startswith("visual.attn."):
+            continue  # a second name for the last layer's attention
+        renamed = _rename(name, tensor)
+        if not renamed:
+            unknown.append(name)
+        weights.update(renamed)
+    if unknown:
+        raise ValueError(f"{os.fspath(path)!r} holds tensors that this method does not have: {_some(unknown)}.")
+
+    with torch.device("meta"):
+        model = RamModel(config)
+    missing = sorted(set(model.state_dict()) - set(weights))
+    if missing:
+        raise ValueError(f"{os.fspath(path)!r} is incomplete: nothing in it gives {_some(missing)}.")
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    wrong = [name for name, tensor in weights.items() if tuple(tensor.shape) != shapes.get(name)]
+    if wrong:
+        found = ", ".join(f"{name} {tuple(weights[name].shape)} instead of {shapes.get(name)}" for name in wrong[:3])
+        raise ValueError(f"{os.fspath(path)!r} holds tensors whose shapes do not fit each other: {found}.")
+    model = RamModel(config)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def convert_to_folder(
+    checkpoint: str | os.PathLike, folder: str | os.PathLike, *, tokenizer: str | os.PathLike | None = None
+) -> RamModel:
+    """Convert a checkpoint and save model and processor, ready for `from_pretrained`.
+
+    Args:
+        checkpoint: see [`convert_original_checkpoint`].
+        folder: where to save; made when it is not there.
+        tokenizer: id or folder of the CLIP tokenizer that the checkpoint was trained with; OpenAI's when left out.
+
+    Returns:
+        The model that was saved.
+
+    Raises:
+        FileNotFoundError: when there is no such checkpoint.
+        ValueError: when the checkpoint cannot be read, or its tokenizer cannot be had or does not fit; in the latter
+            cases the model is saved already.
+    """
+    model = convert_original_checkpoint(checkpoint)
+    model.save_pretrained(folder)
+    text, vision = model.clip.config.text_config, model.clip.config.vision_config
+    source = os.fspath(tokenizer or _OPENAI_TOKENIZER)
+    if tokenizer is None and text.vocab_size != _OPENAI_VOCAB_SIZE:
+        raise ValueError(
+            f"The model is saved in {os.fspath(folder)!r}, without a processor: its vocabulary of {text.vocab_size} "
+            f"is not OpenAI's of {_OPENAI_VOCAB_SIZE}. Name the tokenizer that it was trained with."
+        )
+    try:
+        clip_tokenizer = CLIPTokenizer.from_pretrained(source)
+    except OSError as error:
+        raise ValueError(
+            f"The model is saved in {os.fspath(folder)!r}, without a processor: the tokenizer {source!r} cannot be "
+            f"had ({str(error).splitlines()[0]}). Name one that is on this machine."
+        ) from error
+    if len(clip_tokenizer) != text.vocab_size:
+        raise ValueError(
+            f"The model is saved in {os.fspath(folder)!r}, without a processor: the tokenizer {source!r} has "
+            f"{len(clip_tokenizer)} tokens and the model {text.vocab_size}."
+        )
+    size = {"height": vision.image_size, "width": vision.image_size}
+    image_processor = CLIPImageProcessorPil(size=size, image_mean=_PIXEL_MEAN, image_std=_PIXEL_STD)
+    RamProcessor(image_processor, clip_tokenizer).save_pretrained(folder)
+    return model
+
+
+def _read_tensors(path: str | os.PathLike) -> Mapping:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no checkpoint {os.fspath(path)!r}.")
+    try:
+        if os.fspath(path).endswith(".safetensors"):
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(
+            f"{os.fspath(path)!r} cannot be read as a checkpoint (truncated, or neither PyTorch nor safetensors): "
+            f"{error}"
+        ) from error
+
+
+def _student_tensors(content: object, path: str) -> dict[str, Tensor]:
+    """The student's tensors without its prefix, wherever the file keeps them."""
+    for wrapper in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path!r} holds a {type(content).__name__}, not a dictionary of tensors.")
+    content = {re.sub(r"^module\.", "", str(name)): value for name, value in content.items()}
+    tensors = {name.removeprefix(_STUDENT): value for name, value in content.items() if name.startswith(_STUDENT)}
+    missing = [_STUDENT + name for name in _REQUIRED if name not in tensors]
+    missing += [name for name in ("temperature", "temperature_loc") if name not in content]
+    if missing:
+        raise ValueError(
+            f"{path!r} is not a checkpoint of the published training code: it has no {_some(missing)}. "
+            f"It holds {_some(list(content)) or 'nothing'}."
+        )
+    tensors["temperature"], tensors["temperature_loc"] = content["temperature"], content["temperature_loc"]
+    foreign = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise ValueError(f"{path!r} holds something else than a tensor under {_some(foreign)}.")
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+def _infer_config(tensors: Mapping[str, Tensor]) -> RamConfig:
+    vision_width, num_channels, patch_size, _ = tensors["visual.conv1.weight"].shape
+    num_patches = tensors["visual.positional_embedding"].shape[0] - 1
+    context_length, text_width = tensors["positional_embedding"].shape
+    projection_dim = tensors["visual.proj"].shape[1]
+    # By the highest index: a layer that is missing below it is then missed by name.
+    vision_layers = max(_layer_indices(tensors, _VISION_LAYER), default=-1) + 1
+    text_layers = max(_layer_indices(tensors, _TEXT_LAYER), default=-1) + 1
+    ladder_layers = _layer_indices(tensors, _VISION_LAYER + r"\.conv_adapter\.")
+    prompt_layers = _layer_indices(tensors, _TEXT_LAYER + r"\.deep_embeds")
+    ladder_tokens = [value.shape[0] for name, value in tensors.items() if name.endswith(".adapt_embeds")]
+    prompt_tokens = [value.shape[0] for name, value in tensors.items() if name.endswith(".deep_embeds")]
+    gates = [value.shape[-1] for name, value in tensors.items() if name.endswith("conv_adapter_layers.weight")]
+    vocab_size = tensors["token_embedding.weight"].shape[0] if "token_embedding.weight" in tensors else 49408
+    clip_config = CLIPConfig(
+        projection_dim=projection_dim,
+        vision_config={
+            "hidden_size": vision_width,
+            "intermediate_size": _mlp_width(tensors, "visual.", vision_width),
+            "num_hidden_layers": vision_layers,
+            "num_attention_heads": max(1, vision_width // _HEAD_WIDTH),
+            "num_channels": num_channels,
+            "image_size": round(num_patches**0.5) * patch_size,
+            "patch_size": patch_size,
+            "projection_dim": projection_dim,
+        },
+        text_config={
+            "hidden_size": text_width,
+            "intermediate_size": _mlp_width(tensors, "", text_width),
+            "num_hidden_layers": text_layers,
+            "num_attention_heads": max(1, text_width // _HEAD_WIDTH),
+            "max_position_embeddings": context_length,
+            "vocab_size": vocab_size,
+            "projection_dim": projection_dim,
+            "bos_token_id": vocab_size - 2,
+            "eos_token_id": vocab_size - 1,  # the largest id ends the text
+        },
+    )
+    return RamConfig(
+        clip_config=clip_config,
+        ladder_layers=ladder_layers,
+        prompt_layers=prompt_layers,
+        ladder_tokens=max(ladder_tokens, default=0),
+        prompt_tokens=max(prompt_tokens, default=0),
+        aggregation_kernel_size=max(gates, default=3),
+        normalize_plan=False,
+    )
+
+
+def _mlp_width(tensors: Mapping[str, Tensor], tower: str, width: int) -> int:
+    first = tensors.get(f"{tower}transformer.resblocks.0.mlp.c_fc.weight")
+    return 4 * width if first is None else first.shape[0]
+
+
+def _layer_indices(tensors: Mapping[str, Tensor], pattern: str) -> list[int]:
+    matches = (re.match(pattern, name) for name in tensors)
+    return sorted({int(match.group(1)) for match in matches if match})
+
+
+def _rename(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """One of their tensors as ours: usually one, three for a stacked projection, none for an unknown name."""
+    if name in _TOP_LEVEL:
+        return {_TOP_LEVEL[name]: tensor}
+    if name in _TRANSPOSED:
+        return {_TRANSPOSED[name]: tensor.T.contiguous()}
+    if name in ("temperature", "temperature_loc"):
+        kind = "global" if name == "temperature" else "local"
+        return {f"temperatures.{kind}_temperature": tensor.reshape(())}
+    if match := re.fullmatch(_VISION_LAYER + r"\.(.+)", name):
+        index, part = match.groups()
+        if part == "adapt_embeds":
+            return {f"ladder.{index}.tokens": tensor}
+        if part.startswith("conv_adapter."):
+            module, _, leaf = part.removeprefix("conv_adapter.").rpartition(".")
+            return (
+                {f"ladder.{index}.adapter.{_ADAPTER_PARTS[module]}.{leaf}": tensor} if module in _ADAPTER_PARTS else {}
+            )
+        return _rename_layer(f"clip.vision_model.encoder.layers.{index}", part, tensor)
+    if match := re.fullmatch(_TEXT_LAYER + r"\.(.+)", name):
+        index, part = match.groups()
+        if part == "deep_embeds":
+            return {f"prompts.{index}.tokens": tensor}
+        return _rename_layer(f"clip.text_model.encoder.layers.{index}", part, tensor)
+    return {}
+
+
+def _rename_layer(layer: str, part: str, tensor: Tensor) -> dict[str, Tensor]:
+    if match := re.fullmatch(r"attn\.(?:qkv\.|in_proj_)(weight|bias)", part):
+        pieces = zip("qkv", tensor.chunk(3), strict=True)
+        return {f"{layer}.self_attn.{letter}_proj.{match.group(1)}": piece.contiguous() for letter, piece in pieces}
+    module, _, leaf = part.rpartition(".")
+    return {f"{layer}.{_LAYER_PARTS[module]}.{leaf}": tensor} if module in _LAYER_PARTS else {}
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

@@ -1,0 +1,97 @@
+"""Fixtures shared by all tests: a RAM model small enough to build in a blink, and the reference data."""
+
+import copy
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPTokenizer
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from ram_hf import RamConfig, RamModel, RamProcessor
+
+torch.set_num_threads(1)  # the tests themselves run in parallel
+
+LABELS = ["dog", "red car", "tree", "a bicycle by the river"]
+
+
+def make_tokenizer() -> CLIPTokenizer:
+    """A CLIP tokenizer that spells: one token a character, so that any label can be written."""
+    characters = sorted(ByteLevel.alphabet())
+    tokens = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=77)
+
+
+def make_config(**overrides) -> RamConfig:
+    """5 vision and 4 text layers, 64 wide, 8-pixel patches on 32-pixel images: about 0.5 M parameters."""
+    vocab_size = len(make_tokenizer())
+    clip_config = {
+        "projection_dim": 48,
+        "logit_scale_init_value": 3.0,
+        "vision_config": {
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 4,
+            "image_size": 32,
+            "patch_size": 8,
+        },
+        "text_config": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 2,
+            "vocab_size": vocab_size,
+            "bos_token_id": vocab_size - 2,
+            "eos_token_id": vocab_size - 1,
+        },
+    }
+    for tower in ("vision_config", "text_config"):
+        clip_config[tower]["projection_dim"] = clip_config["projection_dim"]
+        clip_config[tower].update(overrides.pop(tower, {}))
+    return RamConfig(clip_config=clip_config, **overrides)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> RamConfig:
+    return make_config()
+
+
+@pytest.fixture(scope="session")
+def _shared_tiny_model() -> RamModel:
+    torch.manual_seed(0)
+    return RamModel(make_config()).eval()
+
+
+@pytest.fixture
+def tiny_model(_shared_tiny_model) -> RamModel:
+    return copy.deepcopy(_shared_tiny_model)
+
+
+@pytest.fixture(scope="session")
+def tiny_processor() -> RamProcessor:
+    return RamProcessor(CLIPImageProcessorPil(size={"height": 32, "width": 32}), make_tokenizer())
+
+
+@pytest.fixture
+def pixel_values() -> torch.Tensor:
+    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def label_inputs(tiny_processor) -> dict[str, torch.Tensor]:
+    return dict(tiny_processor(labels=LABELS))
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The reference data beside the checkout; CI sets RAM_HF_REQUIRE_SHARED, so that it cannot go missing."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        message = f"the reference data is not there: no folder {folder}"
+        if os.environ.get("RAM_HF_REQUIRE_SHARED"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder

@@ -1,0 +1,63 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ram_hf.model.losses import asymmetric_loss, log_odds_of_softmax, multi_matching_loss
+
+
+@given(seed=st.integers(0, 2**16), images=st.integers(1, 5), labels=st.integers(1, 9))
+def test_multi_matching_loss_is_its_equation(seed, images, labels):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(images, labels, generator=generator, dtype=torch.float64) * 10
+    targets = torch.randint(0, 2, (images, labels), generator=generator)
+    everything = math.log(sum(math.exp(value) for value in logits.flatten().tolist()))
+    terms = [logits[b, j].item() - everything for b in range(images) for j in range(labels) if targets[b, j]]
+    expected = -sum(terms) / len(terms) if terms else 0.0
+    assert multi_matching_loss(logits, targets).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_batch_without_positives_costs_nothing_and_still_has_a_gradient():
+    logits = torch.randn(2, 3, requires_grad=True)
+    loss = multi_matching_loss(logits, torch.zeros(2, 3))
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()
+
+
+def test_asymmetric_loss_is_its_equation_and_masks_the_unknown():
+    logits = torch.tensor([[1.5, -0.5, 3.0], [0.2, -4.0, 0.0]], dtype=torch.float64)
+    labels = torch.tensor([[1, 0, -1], [0, 0, 1]])
+    total = 0.0
+    for logit, label in zip(logits.flatten().tolist(), labels.flatten().tolist(), strict=True):
+        p = 1 / (1 + math.exp(-logit))
+        shifted = max(p - 0.05, 0)
+        if label == 1:
+            total += (1 - p) * -math.log(p)
+        if label == 0:
+            total += shifted**4 * -math.log(1 - shifted)
+    assert asymmetric_loss(logits, labels).item() == pytest.approx(total / 2, rel=1e-9)
+
+
+def test_asymmetric_loss_with_no_focus_and_no_clip_is_cross_entropy():
+    logits, labels = torch.randn(4, 5), torch.randint(0, 2, (4, 5))
+    loss = asymmetric_loss(logits, labels, gamma_negative=0, gamma_positive=0, clip=0)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum") / 4
+    torch.testing.assert_close(loss, expected)
+
+
+def test_unknown_entries_take_no_gradient():
+    logits = torch.randn(2, 4, requires_grad=True)
+    labels = torch.tensor([[1, -1, 0, -1], [-1, 0, 1, 0]])
+    asymmetric_loss(logits, labels).backward()
+    assert torch.equal(logits.grad == 0, (labels == -1) | ((labels == 0) & (logits.sigmoid() < 0.05)))
+
+
+def test_log_odds_of_softmax():
+    logits = torch.randn(3, 6, dtype=torch.float64) * 5
+    p = logits.softmax(dim=1)
+    torch.testing.assert_close(log_odds_of_softmax(logits), p.log() - (1 - p).log())
+    assert log_odds_of_softmax(torch.tensor([[25.0], [0.0]])).isfinite().all()
+    assert log_odds_of_softmax(torch.tensor([[500.0, 0.0, -500.0]])).isfinite().all()

@@ -1,0 +1,581 @@
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModel, AutoModelForZeroShotImageClassification, CLIPModel
+
+from ram_hf import RamConfig, RamModel
+from tests.conftest import LABELS, make_config
+
+# Float32 rounds a similarity by about 1e-7, and the local temperature of 2e-3 turns that into 5e-5 of a logit.
+ROUNDING = {"atol": 3e-5, "rtol": 1e-4}
+
+
+def scores_of(model, pixel_values, label_inputs, **options):
+    with torch.no_grad():
+        return model(pixel_values, **label_inputs, **options)
+
+
+def test_output_has_the_promised_shapes_and_meanings(tiny_model, pixel_values, label_inputs):
+    output = scores_of(tiny_model, pixel_values, label_inputs, output_transport_plan=True)
+    images, patches, labels, width = 3, 16, len(LABELS), 48
+    shapes = {name: tuple(value.shape) for name, value in output.items()}
+    assert shapes == {
+        "scores": (images, labels),
+        "logits_per_image": (images, labels),
+        "global_logits": (images, labels),
+        "local_logits": (images, labels),
+        "image_embeds": (images, width),
+        "patch_embeds": (images, patches, width),
+        "label_embeds": (labels, width),
+        "patch_marginal": (images, patches),
+        "transport_plan": (images, patches, labels),
+    }
+    for embeds in (output.image_embeds, output.patch_embeds, output.label_embeds):
+        torch.testing.assert_close(embeds.norm(dim=-1), torch.ones(embeds.shape[:-1]))
+    torch.testing.assert_close(output.scores.sum(dim=1), torch.ones(images))
+    torch.testing.assert_close(output.logits_per_image.softmax(dim=1), output.scores)
+    torch.testing.assert_close(output.logits_per_image.exp(), output.scores)
+    torch.testing.assert_close(output.patch_marginal.sum(dim=1), torch.ones(images))
+    torch.testing.assert_close(output.transport_plan.sum(dim=1), torch.full((images, labels), 1 / labels))
+    similarity = output.patch_embeds @ output.label_embeds.T
+    local = labels * (output.transport_plan * similarity).sum(dim=1) / tiny_model.config.local_temperature
+    torch.testing.assert_close(output.local_logits, local)
+
+
+def test_main_stream_without_ladder_tokens_is_clip(tiny_model, pixel_values, label_inputs, tiny_processor):
+    model = RamModel.from_clip(tiny_model.clip)
+    with torch.no_grad():
+        image_features = model.get_image_features(pixel_values)
+        label_features = model.get_label_features(**label_inputs)
+        clip_images = model.clip.get_image_features(pixel_values).pooler_output
+        clip_labels = model.clip.get_text_features(**label_inputs).pooler_output
+    torch.testing.assert_close(image_features, clip_images)
+    torch.testing.assert_close(label_features, clip_labels, atol=1e-5, rtol=1e-4)
+
+
+def test_global_score_of_a_training_free_model_is_clips_zero_shot(tiny_model, pixel_values, label_inputs):
+    model = RamModel.from_clip(tiny_model.clip)
+    output = scores_of(model, pixel_values, label_inputs)
+    with torch.no_grad():
+        expected = model.clip(pixel_values=pixel_values, **label_inputs).logits_per_image
+    torch.testing.assert_close(output.global_logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def plain_local_stream(model, pixel_values, label_features):
+    """DESIGN section 2 written down as it stands, one operation at a time, for a model without ladder tokens."""
+    vision = model.clip.vision_model
+    x = vision.pre_layrnorm(vision.embeddings(pixel_values))
+    z = x
+    heads = vision.config.num_attention_heads
+    for index, layer in enumerate(vision.encoder.layers):
+        v = layer.self_attn.v_proj(layer.layer_norm1(x))
+        pieces = []
+        for head in v.chunk(heads, dim=-1):
+            attention = (head @ head.mT / head.shape[-1] ** 0.5).softmax(dim=-1)
+            pieces.append(attention @ head)
+        z = z + layer.self_attn.out_proj(torch.cat(pieces, dim=-1))
+        x = layer(x, None)
+        if index in model.config.ladder_layers:
+            adapter = model.ladder[str(index)].adapter
+            side = int((x.shape[1] - 1) ** 0.5)
+            patch_map = x[:, 1:].mT.reshape(x.shape[0], -1, side, side)
+            t = adapter.label_norm(label_features)
+            streams = []
+            for conv, batch_norm, norm in (
+                (adapter.point_conv, adapter.point_batch_norm, adapter.point_query_norm),
+                (adapter.area_conv, adapter.area_batch_norm, adapter.area_query_norm),
+            ):
+                q = F.gelu(batch_norm(conv(patch_map))).flatten(2).mT
+                q = q + (norm(q) @ t.T / t.shape[1] ** 0.5).softmax(dim=-1) @ t
+                streams.append(q.mT.unflatten(2, (side, side)))
+            both = torch.cat(streams, dim=1)
+            gate = adapter.gate_conv(torch.stack([both.mean(dim=1), both.amax(dim=1)], dim=1)).sigmoid()
+            summed = streams[0] * gate[:, :1] + streams[1] * gate[:, 1:]
+            z = z + torch.cat([x[:, :1], adapter.output_conv(summed).flatten(2).mT], dim=1)
+    return model.clip.visual_projection(vision.post_layernorm(z[:, 1:]))
+
+
+@torch.no_grad()
+def test_local_stream_is_its_equation(pixel_values, label_inputs):
+    model = RamModel(make_config(ladder_tokens=0, ladder_layers=[1, 3])).eval()
+    label_features = model.get_label_features(**label_inputs)
+    expected = plain_local_stream(model, pixel_values, label_features)
+    actual = model.get_patch_features(pixel_values, label_features)
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_ladder_tokens_are_seen_by_attention_and_dropped(tiny_model, pixel_values):
+    """Appending the tokens, running CLIP's own layer and dropping them gives the image features."""
+    vision = tiny_model.clip.vision_model
+    x = vision.pre_layrnorm(vision.embeddings(pixel_values))
+    for index, layer in enumerate(vision.encoder.layers):
+        if str(index) in tiny_model.ladder:
+            tokens = tiny_model.ladder[str(index)].tokens.expand(x.shape[0], -1, -1)
+            x = layer(torch.cat([x, tokens], dim=1), None)[:, :-8]
+        else:
+            x = layer(x, None)
+    expected = tiny_model.clip.visual_projection(vision.post_layernorm(x[:, 0]))
+    torch.testing.assert_close(tiny_model.get_image_features(pixel_values), expected, atol=1e-5, rtol=1e-4)
+
+
+# --- what must be exact (DESIGN 5) -------------------------------------------------------------------------------
+
+
+def test_batch_invariance(tiny_model, pixel_values, label_inputs):
+    together = scores_of(tiny_model, pixel_values, label_inputs).scores
+    for image in range(3):
+        alone = scores_of(tiny_model, pixel_values[image : image + 1], label_inputs).scores
+        torch.testing.assert_close(alone[0], together[image], **ROUNDING)
+
+
+def test_permuting_labels_permutes_scores(tiny_model, pixel_values, tiny_processor):
+    order = [2, 0, 3, 1]
+    scores = scores_of(tiny_model, pixel_values, dict(tiny_processor(labels=LABELS))).scores
+    permuted = scores_of(tiny_model, pixel_values, dict(tiny_processor(labels=[LABELS[i] for i in order]))).scores
+    torch.testing.assert_close(permuted, scores[:, order], **ROUNDING)
+
+
+def test_padding_chunks_and_cache_change_nothing(tiny_model, pixel_values, label_inputs, monkeypatch):
+    with torch.no_grad():
+        expected = tiny_model.get_label_features(**label_inputs)
+        end = tiny_model.config.clip_config.text_config.eos_token_id
+        padded = F.pad(label_inputs["input_ids"], (0, 77 - label_inputs["input_ids"].shape[1]), value=end)
+        torch.testing.assert_close(tiny_model.get_label_features(padded), expected)
+        monkeypatch.setattr("ram_hf.model.modeling_ram._LABELS_AT_ONCE", 3)
+        torch.testing.assert_close(tiny_model.get_label_features(label_inputs["input_ids"].clone()), expected)
+        once = tiny_model(pixel_values, **label_inputs).scores
+        cached = tiny_model(pixel_values, label_features=expected).scores
+        torch.testing.assert_close(once, cached, **ROUNDING)
+
+
+def test_matching_in_pieces_changes_nothing(tiny_model, pixel_values, label_inputs, monkeypatch):
+    whole = scores_of(tiny_model, pixel_values, label_inputs, output_transport_plan=True)
+    monkeypatch.setattr("ram_hf.model.modeling_ram._PLAN_ENTRIES_AT_ONCE", 1)
+    pieces = scores_of(tiny_model, pixel_values, label_inputs, output_transport_plan=True)
+    torch.testing.assert_close(pieces.scores, whole.scores, **ROUNDING)
+    torch.testing.assert_close(pieces.transport_plan, whole.transport_plan, atol=1e-7, rtol=1e-5)
+
+
+def test_normalize_plan_frees_the_local_logits_of_the_label_count(tiny_model, pixel_values):
+    """The same labels over and over: each copy has the local logit of the original, not a share of it."""
+    features = torch.randn(5, 48, generator=torch.Generator().manual_seed(2))
+    # Sinkhorn to the end, and the softmax of the cost taken out, which does depend on the number of labels.
+    tiny_model.config.sinkhorn_tolerance, tiny_model.config.epsilon = 0.0, 1e4
+    with torch.no_grad():
+        few = tiny_model(pixel_values, label_features=features).local_logits
+        many = tiny_model(pixel_values, label_features=features.repeat(20, 1)).local_logits
+        tiny_model.config.normalize_plan = False
+        share = tiny_model(pixel_values, label_features=features.repeat(20, 1)).local_logits
+    torch.testing.assert_close(many[:, :5], few, atol=5e-3, rtol=1e-3)
+    torch.testing.assert_close(share * 100, many)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_close_and_matches_in_float32(tiny_model, pixel_values, label_inputs, dtype, tmp_path):
+    expected = scores_of(tiny_model, pixel_values, label_inputs)
+    tiny_model.save_pretrained(tmp_path)
+    half = RamModel.from_pretrained(tmp_path, dtype=dtype)
+    assert half.dtype == dtype
+    assert half.temperatures.local_temperature.dtype == torch.float32
+    output = scores_of(half, pixel_values.to(dtype), label_inputs, output_transport_plan=True)
+    assert output.scores.dtype == output.transport_plan.dtype == torch.float32
+    torch.testing.assert_close(output.scores.sum(dim=1), torch.ones(3))
+    assert (output.patch_embeds - expected.patch_embeds).abs().max() < 0.05
+    half.save_pretrained(tmp_path / "again")
+    assert RamModel.from_pretrained(tmp_path / "again").dtype == dtype
+
+
+def test_autocast_matches_in_float32(tiny_model, pixel_values, label_inputs):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = scores_of(tiny_model, pixel_values, label_inputs)
+    assert output.scores.dtype == torch.float32
+    assert output.scores.isfinite().all()
+
+
+# --- labels ------------------------------------------------------------------------------------------------------
+
+
+def test_prompts_leave_out_the_last_positions_of_a_full_context(tiny_model):
+    """77 positions stay 77: with 4 prompts in, positions 73 and later skip the prompted layers."""
+    text = tiny_model.config.clip_config.text_config
+    ids = torch.full((1, 77), 5)
+    ids[0, 0], ids[0, 75] = text.bos_token_id, text.eos_token_id
+    layers = tiny_model.clip.text_model.encoder.layers
+    with torch.no_grad():
+        actual = tiny_model.get_label_features(ids)
+        states, ends, _ = tiny_model._get_frozen_label_states(ids)
+        assert states.shape[1] == 76
+        end_state = states[:, ends[0]]
+        projected = tiny_model.clip.text_projection(tiny_model.clip.text_model.final_layer_norm(end_state))
+    assert len(layers) - tiny_model._first_prompt_layer == 3
+    torch.testing.assert_close(actual, projected)  # the end token passed the three prompted layers unchanged
+
+
+def test_prompts_change_the_label_features(tiny_model, label_inputs):
+    with torch.no_grad():
+        before = tiny_model.get_label_features(**label_inputs)
+        tiny_model.prompts["2"].tokens.copy_(torch.randn(4, 32))
+        after = tiny_model.get_label_features(**label_inputs)
+    assert (before - after).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("change", ["in place", "loading", "casting", "other labels"])
+def test_remembered_label_features_are_dropped_when_something_changes(tiny_model, label_inputs, change):
+    fresh = copy.deepcopy(tiny_model)
+    ids = label_inputs["input_ids"]
+    with torch.no_grad():
+        first = tiny_model.get_label_features(ids)
+        assert tiny_model.get_label_features(ids.clone()) is first
+        if change == "in place":
+            for model in (tiny_model, fresh):
+                model.clip.text_projection.weight.mul_(2)
+        elif change == "loading":
+            state = {name: value * 1.5 for name, value in tiny_model.state_dict().items()}
+            for model in (tiny_model, fresh):
+                model.load_state_dict(state)
+        elif change == "casting":
+            tiny_model.double()
+            fresh.double()
+        else:
+            ids = ids.flip(0)
+        second = tiny_model.get_label_features(ids)
+        assert second is not first
+        torch.testing.assert_close(second, fresh.get_label_features(ids))
+
+
+def test_legacy_end_token_is_the_largest_id(tiny_processor, label_inputs):
+    model = RamModel(make_config(text_config={"eos_token_id": 2})).eval()
+    same = RamModel(make_config()).eval()
+    same.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(model.get_label_features(**label_inputs), same.get_label_features(**label_inputs))
+
+
+# --- training ----------------------------------------------------------------------------------------------------
+
+
+TARGETS = torch.tensor([[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 1]])
+
+
+def test_gradients_reach_exactly_the_trainable_set(tiny_model, pixel_values, label_inputs):
+    tiny_model.train()
+    tiny_model(pixel_values, **label_inputs, labels=TARGETS).loss.backward()
+    for name, parameter in tiny_model.named_parameters():
+        frozen = name.startswith("clip.")
+        assert parameter.requires_grad != frozen, name
+        assert (parameter.grad is None) == frozen, name
+        if not frozen:
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.any(), name
+
+
+def test_the_loss_falls_over_ten_steps_on_one_batch(tiny_model, pixel_values, label_inputs):
+    tiny_model.train()
+    optimizer = torch.optim.AdamW([p for p in tiny_model.parameters() if p.requires_grad], lr=1e-4)
+    losses = []
+    for _ in range(10):
+        loss = tiny_model(pixel_values, **label_inputs, labels=TARGETS).loss
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_loss_is_that_of_the_plain_equations(tiny_model, pixel_values, label_inputs):
+    """Teacher and constrained plan from separate computations, as if the teacher were a second model."""
+    tiny_model.train()
+    output = tiny_model(pixel_values, **label_inputs, labels=TARGETS, output_transport_plan=True)
+    teacher = RamModel.from_clip(tiny_model.clip)
+    with torch.no_grad():
+        teacher_labels = F.normalize(teacher.get_label_features(**label_inputs), dim=-1)
+        # Any labels do: without adapters the patches do not read them; the inert adapter adds zero.
+        patches = F.normalize(teacher.get_patch_features(pixel_values, teacher_labels), dim=-1)
+        alpha = tiny_model.clip.logit_scale.exp()
+        q = (20 * (alpha * patches @ teacher_labels.T).softmax(dim=2)).softmax(dim=1)
+        q = torch.where(TARGETS[:, None] == 0, q.min(), q)
+        s = output.patch_embeds @ output.label_embeds.T
+        kernel = (-(1 - (alpha * s).softmax(dim=2) - 0.05 * q.log()) / 0.15).exp().double()
+        u = (s.amax(dim=2) / 0.1).softmax(dim=1).double()
+        column = torch.ones(3, 4, 1, dtype=torch.double)
+        for _ in range(500):
+            row = u[..., None] / (kernel @ column)
+            column = 0.25 / (kernel.mT @ row)
+        plan = row * kernel * column.mT
+    torch.testing.assert_close(output.transport_plan.double(), plan, atol=1e-3, rtol=1e-2)
+    positive = TARGETS == 1
+    total = sum(-(x[positive] - x.logsumexp(dim=(0, 1))).mean() for x in (output.global_logits, output.local_logits))
+    torch.testing.assert_close(output.loss, total)
+
+
+def test_evaluation_has_no_teacher(tiny_model, pixel_values, label_inputs, monkeypatch):
+    plain = scores_of(tiny_model, pixel_values, label_inputs)
+    with_labels = scores_of(tiny_model, pixel_values, label_inputs, labels=TARGETS)
+    torch.testing.assert_close(plain.scores, with_labels.scores)
+    assert with_labels.loss.isfinite()
+
+
+def test_unknown_labels_take_the_asymmetric_loss(tiny_model, pixel_values, label_inputs):
+    targets = TARGETS.clone()
+    targets[0, 1] = targets[2, 0] = -1
+    tiny_model.train()
+    output = tiny_model(pixel_values, **label_inputs, labels=targets)
+    output.loss.backward()
+    known = targets >= 0
+    expected = 0.0
+    for logits in (output.global_logits, output.local_logits):
+        p = logits.double().softmax(dim=1)
+        shifted = (p - 0.05).clamp(min=0)
+        terms = torch.where(targets == 1, (1 - p) * -p.log(), shifted**4 * -(1 - shifted).log())
+        expected += terms[known].sum() / 3
+    assert output.loss.item() == pytest.approx(expected.item(), rel=1e-3)
+    assert tiny_model.temperatures.local_temperature.grad.isfinite()
+
+
+def test_frozen_work_is_done_once(tiny_model, pixel_values, label_inputs):
+    """Training: below the ladder one pass for student and teacher; below the prompts, once per label list."""
+    calls = {"vision": 0, "text": 0}
+    tiny_model.clip.vision_model.encoder.layers[0].mlp.register_forward_hook(
+        lambda *_: calls.update(vision=calls["vision"] + 1)
+    )
+    tiny_model.clip.text_model.encoder.layers[0].mlp.register_forward_hook(
+        lambda *_: calls.update(text=calls["text"] + 1)
+    )
+    tiny_model.train()
+    for _ in range(3):
+        tiny_model(pixel_values, **label_inputs, labels=TARGETS)
+    assert calls == {"vision": 3, "text": 1}
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(tiny_model, pixel_values, label_inputs):
+    gradients = []
+    for checkpointing in (False, True):
+        model = copy.deepcopy(tiny_model).train()
+        if checkpointing:
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable()
+            assert model.ladder["4"].gradient_checkpointing
+        model(pixel_values, **label_inputs, labels=TARGETS).loss.backward()
+        gradients.append([p.grad for p in model.parameters() if p.requires_grad])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, checkpointed, atol=1e-5, rtol=1e-4)
+
+
+# --- loading -----------------------------------------------------------------------------------------------------
+
+
+def test_save_and_load_give_equal_scores(tiny_model, pixel_values, label_inputs, tmp_path):
+    tiny_model.temperatures.local_temperature.data.fill_(0.0123)
+    expected = scores_of(tiny_model, pixel_values, label_inputs).scores
+    tiny_model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+    assert not list(tmp_path.glob("*.bin"))
+    for loaded in (
+        RamModel.from_pretrained(tmp_path),
+        AutoModel.from_pretrained(tmp_path),
+        AutoModelForZeroShotImageClassification.from_pretrained(tmp_path),
+        RamModel.from_pretrained(tmp_path, device_map="cpu"),
+    ):
+        assert type(loaded) is RamModel
+        assert not loaded.training
+        assert torch.equal(scores_of(loaded, pixel_values, label_inputs).scores, expected)
+        assert not any(p.requires_grad for p in loaded.clip.parameters())
+        assert all(p.requires_grad for name, p in loaded.named_parameters() if not name.startswith("clip."))
+
+
+def test_numbers_that_a_checkpoint_lacks_are_initialised(tiny_model, tmp_path):
+    """Bare CLIP weights: everything of ours must come out as `_init_weights` says, not as uninitialised memory."""
+    state = {name: value for name, value in tiny_model.state_dict().items() if name.startswith("clip.")}
+    config = make_config(local_temperature=0.005)
+    model = RamModel.from_pretrained(None, config=config, state_dict=state)
+    assert model.temperatures.local_temperature.item() == pytest.approx(0.005)
+    assert model.temperatures.global_temperature.item() == pytest.approx(math.exp(-3.0))
+    for name, value in model.state_dict().items():
+        assert value.isfinite().all(), name
+    for layer in model.ladder.values():
+        assert 0.01 < layer.tokens.std() < 0.04
+        assert torch.equal(layer.adapter.point_batch_norm.running_var, torch.ones(48))
+        assert torch.equal(layer.adapter.label_norm.weight, torch.ones(48))
+    assert torch.equal(model.clip.logit_scale, tiny_model.clip.logit_scale)
+
+
+def test_meta_device(tiny_config):
+    with torch.device("meta"):
+        model = RamModel(tiny_config)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_attention_implementation_reaches_both_towers(
+    tiny_model, pixel_values, label_inputs, tmp_path, implementation
+):
+    expected = scores_of(tiny_model, pixel_values, label_inputs).scores
+    tiny_model.save_pretrained(tmp_path)
+    model = RamModel.from_pretrained(tmp_path, attn_implementation=implementation)
+    assert model.clip.vision_model.config._attn_implementation == implementation
+    assert model.clip.text_model.config._attn_implementation == implementation
+    torch.testing.assert_close(scores_of(model, pixel_values, label_inputs).scores, expected, atol=1e-5, rtol=1e-4)
+    model.set_attn_implementation("eager")
+    assert model.clip.vision_model.config._attn_implementation == "eager"
+
+
+def test_other_image_sizes(tiny_model, label_inputs):
+    wide = torch.randn(2, 3, 32, 48)
+    with pytest.raises(ValueError, match="32 x 48 pixels but this model takes 32 x 32"):
+        scores_of(tiny_model, wide, label_inputs)
+    output = scores_of(tiny_model, wide, label_inputs, interpolate_pos_encoding=True)
+    assert output.patch_embeds.shape[1] == 4 * 6
+
+
+def test_a_tuple_when_asked(tiny_model, pixel_values, label_inputs):
+    values = scores_of(tiny_model, pixel_values, label_inputs, return_dict=False)
+    assert isinstance(values, tuple)
+    assert values[0].shape == (3, len(LABELS))
+
+
+def test_100_000_labels_match_in_bounded_memory(tiny_model, pixel_values):
+    features = torch.randn(100_000, 48, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        output = tiny_model(pixel_values[:1], label_features=features)
+    assert output.scores.shape == (1, 100_000)
+    assert output.scores.sum().item() == pytest.approx(1, abs=1e-3)
+
+
+# --- from_clip ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "vision",
+    [
+        {"patch_size": 16, "hidden_act": "gelu"},
+        {"hidden_size": 80, "num_attention_heads": 5, "image_size": 48},
+        {"num_hidden_layers": 2},
+    ],
+)
+def test_any_clip_shape(tmp_path, vision, tiny_processor):
+    config = make_config(vision_config=vision)
+    clip = CLIPModel(config.clip_config).eval()
+    clip.save_pretrained(tmp_path)
+    model = RamModel.from_clip(str(tmp_path))
+    size = config.clip_config.vision_config.image_size
+    output = scores_of(model, torch.randn(1, 3, size, size), dict(tiny_processor(labels=["a", "b"])))
+    torch.testing.assert_close(output.scores.sum(), torch.tensor(1.0))
+    for name, value in clip.state_dict().items():
+        assert torch.equal(model.clip.state_dict()[name], value), name
+    assert model.config.base_model_name_or_path == str(tmp_path)
+    assert model.config.ladder_tokens == model.config.prompt_tokens == 0
+    assert model.temperatures.global_temperature.item() == pytest.approx(math.exp(-clip.logit_scale.item()))
+
+
+def test_from_clip_passes_loading_options_on(tiny_model, tmp_path):
+    tiny_model.clip.save_pretrained(tmp_path)
+    model = RamModel.from_clip(
+        tmp_path, dtype=torch.bfloat16, attn_implementation="eager", config={"epsilon": 0.2, "ladder_layers": [4]}
+    )
+    assert {p.dtype for n, p in model.named_parameters() if not n.startswith("temperatures")} == {torch.bfloat16}
+    assert model.temperatures.local_temperature.dtype == torch.float32
+    assert model.clip.vision_model.config._attn_implementation == "eager"
+    assert (model.config.epsilon, model.config.ladder_layers) == (0.2, [4])
+
+
+def test_from_clip_saved_and_loaded_stays_the_same(tiny_model, pixel_values, label_inputs, tmp_path):
+    model = RamModel.from_clip(tiny_model.clip)
+    expected = scores_of(model, pixel_values, label_inputs).scores
+    model.save_pretrained(tmp_path)
+    loaded = RamModel.from_pretrained(tmp_path)
+    assert torch.equal(scores_of(loaded, pixel_values, label_inputs).scores, expected)
+
+
+def test_learned_tokens_come_with_training(tiny_model, pixel_values, label_inputs, tmp_path):
+    model = RamModel.from_clip(tiny_model.clip)
+    assert not model.prompts
+    model.add_learned_tokens(ladder_tokens=5, prompt_tokens=3)
+    assert model.ladder["4"].tokens.shape == (5, 64)
+    assert model.prompts["3"].tokens.shape == (3, 32)
+    assert not any(p.requires_grad for p in model.clip.parameters())
+    assert not model.ladder["4"].adapter.output_conv.weight.any()  # what was there stays
+    expected = scores_of(model, pixel_values, label_inputs).scores
+    model.save_pretrained(tmp_path)
+    assert torch.equal(scores_of(RamModel.from_pretrained(tmp_path), pixel_values, label_inputs).scores, expected)
+    with pytest.raises(ValueError, match="5 ladder tokens and 3 prompts already"):
+        model.add_learned_tokens()
+
+
+def test_from_clip_refuses_what_it_cannot_wrap(tiny_model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no folder '\./nowhere'"):
+        RamModel.from_clip("./nowhere")
+    with pytest.raises(FileNotFoundError, match=r"There is no folder '\./nowhere'"):
+        RamModel.from_pretrained("./nowhere")
+    tiny_model.save_pretrained(tmp_path / "ram")
+    with pytest.raises(ValueError, match="is a RAM model already: load it with `from_pretrained`"):
+        RamModel.from_clip(tmp_path / "ram")
+    tiny_model.clip.save_pretrained(tmp_path / "clip")
+    with pytest.raises(ValueError, match=r"A CLIP checkpoint is wrapped by `RamModel.from_clip`"):
+        RamModel.from_pretrained(tmp_path / "clip")
+    tiny_model.clip.text_model.save_pretrained(tmp_path / "text")
+    with pytest.raises(ValueError, match="is a 'clip_text_model' checkpoint"):
+        RamModel.from_clip(tmp_path / "text")
+    with pytest.raises(ValueError, match="fields that RamConfig does not have: epsilonn"):
+        RamModel.from_clip(tiny_model.clip, config={"epsilonn": 1})
+    with pytest.raises(TypeError, match=r"\['dtype'\] can have no effect"):
+        RamModel.from_clip(tiny_model.clip, dtype=torch.float16)
+
+
+# --- bad input ---------------------------------------------------------------------------------------------------
+
+
+def test_bad_input_is_refused_with_what_was_expected(tiny_model, pixel_values, label_inputs):
+    features = torch.randn(4, 48)
+    not_finite = pixel_values.clone()
+    not_finite[1, 0, 3, 3] = float("nan")
+    ids = label_inputs["input_ids"]
+    cases = [
+        ({"pixel_values": not_finite, "label_features": features}, "of image 1 hold NaN or infinite values"),
+        (
+            {"pixel_values": pixel_values[0], "label_features": features},
+            r"`pixel_values` must have shape \(images, 3,",
+        ),
+        ({"pixel_values": pixel_values[:0], "label_features": features}, "with at least one image"),
+        ({"pixel_values": pixel_values[..., :0], "label_features": features}, "`pixel_values` must have shape"),
+        ({"pixel_values": pixel_values}, "either as `input_ids` or as `label_features`"),
+        ({"pixel_values": pixel_values, "input_ids": ids, "label_features": features}, "not as both"),
+        ({"pixel_values": pixel_values, "label_features": features[:, :47]}, r"shape \(labels, 48\).* got \(4, 47\)"),
+        ({"pixel_values": pixel_values, "label_features": features[:0]}, "at least one label"),
+        ({"pixel_values": pixel_values, "input_ids": ids[:0]}, "at least one label"),
+        ({"pixel_values": pixel_values, "input_ids": torch.ones(1, 78).long()}, "78 tokens long .* takes 77"),
+        ({"pixel_values": pixel_values, "input_ids": torch.ones(2, 5).long()}, "Label 0 .* no end-of-text token"),
+        (
+            {"pixel_values": pixel_values, "input_ids": ids, "attention_mask": torch.zeros_like(ids)},
+            "padded on the left",
+        ),
+        ({"pixel_values": pixel_values, "input_ids": ids, "labels": TARGETS[:, :3]}, r"= \(3, 4\), got \(3, 3\)"),
+        ({"pixel_values": pixel_values, "input_ids": ids, "labels": TARGETS * 2}, r"-1 \(unknown\), got 2"),
+        ({"pixel_values": pixel_values, "input_ids": ids, "labels": TARGETS * math.nan}, "got nan"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(ValueError, match=message):
+            tiny_model(**arguments)
+    tiny_model.train()
+    with pytest.raises(ValueError, match="pass `input_ids` instead of `label_features`"):
+        tiny_model(pixel_values, label_features=features, labels=TARGETS)
+
+
+def test_duplicate_labels_score_equally(tiny_model, pixel_values, tiny_processor):
+    output = scores_of(tiny_model, pixel_values, dict(tiny_processor(labels=["dog", "tree", "dog"])))
+    torch.testing.assert_close(output.scores[:, 0], output.scores[:, 2])
+
+
+def test_one_label_scores_one(tiny_model, pixel_values, tiny_processor):
+    output = scores_of(tiny_model, pixel_values, dict(tiny_processor(labels="dog")))
+    torch.testing.assert_close(output.scores, torch.ones(3, 1))
+
+
+def test_default_configuration_is_vit_b_32():
+    config = RamConfig()
+    with torch.device("meta"):
+        model = RamModel(config)
+    assert model.clip.vision_model.embeddings.num_patches == 49

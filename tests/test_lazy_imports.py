@@ -1,0 +1,87 @@
+"""What `import ram_hf` costs and loads, each in a fresh process."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "datasets", "accelerate", "evaluate", "gradio", "onnxruntime", "ray", "PIL", "numpy")
+OPTIONAL = ("datasets", "evaluate", "gradio", "onnxruntime", "ray", "torchvision", "scipy", "sklearn", "matplotlib")
+
+
+def run_python(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_import_is_light():
+    code = (
+        "import sys, time\nstart = time.perf_counter()\nimport ram_hf\nseconds = time.perf_counter() - start\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], seconds)"
+    )
+    loaded, seconds = run_python(code).rsplit(" ", 1)
+    assert loaded == "[]"
+    assert float(seconds) < 0.2
+
+
+def test_the_model_needs_torch_transformers_and_pillow_alone():
+    """The optional packages are blocked, so that using one of them fails."""
+    code = f"""
+import sys
+for name in {OPTIONAL!r}:
+    sys.modules[name] = None
+import ram_hf
+from ram_hf import RamConfig, RamModel, RamProcessor
+from tests.conftest import make_config, make_tokenizer
+"""
+    code = code.replace("from tests.conftest import make_config, make_tokenizer\n", "")
+    run_python(code + "print(RamModel.__name__)")
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import ram_hf\nfrom transformers import AutoConfig, AutoModel, AutoProcessor",
+        "from transformers import AutoConfig, AutoModel, AutoProcessor\nimport ram_hf",
+        "import transformers\nimport ram_hf\nfrom transformers import AutoConfig, AutoModel, AutoProcessor",
+        "from ram_hf import RamModel\nfrom transformers import AutoConfig, AutoModel, AutoProcessor",
+        "from transformers import CLIPModel\nfrom ram_hf import RamProcessor\n"
+        "from transformers import AutoConfig, AutoModel, AutoProcessor",
+        "import ram_hf\nfrom transformers import pipeline, AutoConfig, AutoModel, AutoProcessor",
+    ],
+)
+def test_auto_classes_find_ram_whatever_is_imported_first(imports, tmp_path, tiny_model, tiny_processor):
+    tiny_model.save_pretrained(tmp_path)
+    tiny_processor.save_pretrained(tmp_path)
+    code = f"""
+{imports}
+from transformers import AutoModelForZeroShotImageClassification
+folder = {str(tmp_path)!r}
+print(type(AutoConfig.from_pretrained(folder)).__module__)
+print(type(AutoModel.from_pretrained(folder)).__module__)
+print(type(AutoModelForZeroShotImageClassification.from_pretrained(folder)).__module__)
+print(type(AutoProcessor.from_pretrained(folder)).__module__)
+import sys
+print([type(finder).__module__ for finder in sys.meta_path].count("ram_hf.registration"))
+"""
+    expected = ["configuration_ram", "modeling_ram", "modeling_ram", "processing_ram"]
+    assert run_python(code).split() == [*(f"ram_hf.model.{module}" for module in expected), "0"]
+
+
+def test_unknown_names_are_an_attribute_error():
+    import ram_hf
+
+    with pytest.raises(AttributeError, match="has no attribute 'RamModell'"):
+        _ = ram_hf.RamModell
+    assert {"RamModel", "RamProcessor", "convert_original_checkpoint"} <= set(dir(ram_hf))
+
+
+def test_loaders_are_left_as_they_were():
+    """After registration nothing of the import hook remains on the modules that it watched."""
+    code = (
+        "import ram_hf\nfrom ram_hf import RamModel\nimport sys\n"
+        "print({type(m.__loader__).__name__ for n, m in list(sys.modules.items())"
+        " if n.startswith(('transformers', 'ram_hf')) and getattr(m, '__loader__', None)})"
+    )
+    assert "_WatchedLoader" not in run_python(code)
