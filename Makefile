@@ -31,7 +31,7 @@ $(VENV)/.dev: $(VENV)/.demo
 $(VENV_OLDEST)/.test: setup.cfg pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(VENV_OLDEST)
 	$(VENV_OLDEST)/bin/pip install $(PIP_FLAGS) -c constraints-oldest.txt torch
-	$(VENV_OLDEST)/bin/pip install $(PIP_FLAGS) -c constraints-oldest.txt -e . hypothesis POT pytest pytest-xdist
+	$(VENV_OLDEST)/bin/pip install $(PIP_FLAGS) -c constraints-oldest.txt -e . accelerate hypothesis POT pytest pytest-xdist
 	touch $@
 
 demo: $(VENV)/.demo

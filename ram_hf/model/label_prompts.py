@@ -21,7 +21,7 @@ class PromptLayer(GradientCheckpointingLayer):
         self.tokens = nn.Parameter(torch.empty(num_tokens, text_width))
         self.context_length = context_length
 
-    def forward(self, hidden_states: Tensor, clip_layer: CLIPEncoderLayer) -> Tensor:
+    def forward(self, hidden_states: Tensor, *, clip_layer: CLIPEncoderLayer) -> Tensor:
         """Insert the prompts, run `clip_layer`, remove them. Shape (L, T, Wt) in and out."""
         num_prompts = self.tokens.shape[0]
         kept = self.context_length - num_prompts  # positions that the layer sees besides the prompts

@@ -68,7 +68,7 @@ class LadderLocalAdapter(nn.Module):
 class TwoStreamLayer(GradientCheckpointingLayer):
     """One frozen CLIP layer with the local stream beside it. Holds no parameters: the CLIP layer is passed in."""
 
-    def forward(self, main: Tensor, local: Tensor, clip_layer: CLIPEncoderLayer) -> tuple[Tensor, Tensor]:
+    def forward(self, main: Tensor, local: Tensor, *, clip_layer: CLIPEncoderLayer) -> tuple[Tensor, Tensor]:
         """Run `clip_layer` on both streams, each (B, 1 + P, W) with the class token first, and return both."""
         main, values = main_stream_layer(clip_layer, main)
         return main, local.to(main.device) + value_attention(clip_layer.self_attn, values)
@@ -90,16 +90,22 @@ class LadderLayer(GradientCheckpointingLayer):
         self.adapter = LadderLocalAdapter(vision_width, projection_dim, gate_kernel_size)
 
     def forward(
-        self, main: Tensor, local: Tensor, clip_layer: CLIPEncoderLayer, label_features: Tensor, grid: tuple[int, int]
+        self,
+        main: Tensor,
+        local: Tensor,
+        label_features: Tensor,
+        *,
+        grid: tuple[int, int],
+        clip_layer: CLIPEncoderLayer,
     ) -> tuple[Tensor, Tensor]:
         """Run `clip_layer` with both streams.
 
         Args:
             main: CLIP's own tokens, class token first, shape (B, 1 + P, W).
             local: tokens of the local stream, shape (B, 1 + P, W).
-            clip_layer: the frozen layer; passed in, so that it is not registered twice.
             label_features: shape (L, D).
             grid: rows and columns of the patch map.
+            clip_layer: the frozen layer; passed in, so that it is not registered twice.
 
         Returns:
             The two streams after the layer.
@@ -126,7 +132,9 @@ def main_stream_layer(
         The tokens after the layer, (B, N, W), and the values of the N tokens per head, (B, heads, N, d_head).
     """
     attention = layer.self_attn
-    main = main.to(layer.layer_norm1.weight.device)  # a layer of a device map that was not called as a module
+    device = layer.layer_norm1.weight.device
+    if device.type != "meta":  # offloaded weights come to their inputs
+        main = main.to(device)  # a device map moves the inputs of layers that are called as a whole only
     normed = layer.layer_norm1(main)
     queries = _split_heads(attention.q_proj(normed), attention)
     keys = _split_heads(attention.k_proj(normed), attention)

@@ -113,6 +113,7 @@ class RamPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings", "LadderLayer"]  # noqa: RUF012
     _keep_in_fp32_modules_strict = ["temperatures"]  # noqa: RUF012
+    _skip_keys_device_placement = ["clip_layer"]  # noqa: RUF012  (a device map would move the layer like an input)
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -333,7 +334,9 @@ class RamModel(RamPreTrainedModel):
         """The text layers from `first_layer` on, the final norm and the projection. Returns (L, D)."""
         text = self.clip.text_model
         for index, layer in enumerate(text.encoder.layers[first_layer:], start=first_layer):
-            states = prompts[str(index)](states, layer) if str(index) in prompts else causal_layer(layer, states)
+            states = (
+                prompts[str(index)](states, clip_layer=layer) if str(index) in prompts else causal_layer(layer, states)
+            )
         ends = states[torch.arange(states.shape[0], device=states.device), end_positions.to(states.device)]
         return self.clip.text_projection(text.final_layer_norm(ends))
 
@@ -420,9 +423,9 @@ class RamModel(RamPreTrainedModel):
         layers = self.clip.vision_model.encoder.layers
         for index, layer in enumerate(layers[self._first_ladder_layer :], start=self._first_ladder_layer):
             if str(index) in self.ladder:
-                main, local = self.ladder[str(index)](main, local, layer, label_features, grid)
+                main, local = self.ladder[str(index)](main, local, label_features, grid=grid, clip_layer=layer)
             else:
-                main, local = self.plain_layer(main, local, layer)
+                main, local = self.plain_layer(main, local, clip_layer=layer)
         return self._project(main[:, 0]), self._project(local[:, 1:])
 
     @torch.no_grad()
@@ -647,7 +650,7 @@ class RamModel(RamPreTrainedModel):
                 f"`label_features` must have shape (labels, {width}) with at least one label, got "
                 f"{tuple(label_features.shape)}. Encode the labels with this model's `get_label_features`."
             )
-        return label_features.to(device=self.clip.visual_projection.weight.device, dtype=self.clip.dtype)
+        return label_features.to(device=self.clip.logit_scale.device, dtype=self.clip.dtype)
 
     @staticmethod
     def _check_labels(labels: Tensor, pixel_values: Tensor, label_features: Tensor) -> bool:

@@ -96,8 +96,9 @@ def sinkhorn(
 
     Minimises `<T, cost> + epsilon * sum T (log T - 1)` over plans T >= 0 with row sums `patch_marginal` and column
     sums `label_marginal`. With `K = exp(-cost / epsilon)` and r = c = 1 at the start, `r = u / (K c)` and
-    `c = v / (K^T r)` are repeated; an image stops, on its own, when the mean absolute change of its r falls below `tolerance`. The plan
-    `diag(r) K diag(c)` meets the label marginal to rounding; `marginal_error` says how far the rows are.
+    `c = v / (K^T r)` are repeated; an image stops, on its own, when the mean absolute change of its r falls
+    below `tolerance`. The plan `diag(r) K diag(c)` meets the label marginal to rounding; `marginal_error` says how far
+    the rows are.
 
     Differentiation: none, the plan is a constant to the loss. Precision: float32 with autocast off, whatever comes in;
     the plan returns in the dtype of `cost`. Zero marginals are legal and give zero rows or columns. On a CPU the loop

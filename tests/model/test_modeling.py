@@ -378,13 +378,42 @@ def test_save_and_load_give_equal_scores(tiny_model, pixel_values, label_inputs,
         RamModel.from_pretrained(tmp_path),
         AutoModel.from_pretrained(tmp_path),
         AutoModelForZeroShotImageClassification.from_pretrained(tmp_path),
-        RamModel.from_pretrained(tmp_path, device_map="cpu"),
     ):
         assert type(loaded) is RamModel
         assert not loaded.training
         assert torch.equal(scores_of(loaded, pixel_values, label_inputs).scores, expected)
         assert not any(p.requires_grad for p in loaded.clip.parameters())
         assert all(p.requires_grad for name, p in loaded.named_parameters() if not name.startswith("clip."))
+
+
+@pytest.mark.parametrize(
+    "device_map",
+    [
+        "cpu",
+        {
+            "clip.logit_scale": "cpu",
+            "clip.visual_projection": "cpu",
+            "clip.text_projection": "cpu",
+            "clip.text_model.embeddings": "cpu",
+            "clip.text_model.encoder": "disk",
+            "clip.text_model.final_layer_norm": "cpu",
+            "clip.vision_model.embeddings": "cpu",
+            "clip.vision_model.pre_layrnorm": "cpu",
+            "clip.vision_model.encoder": "disk",
+            "clip.vision_model.post_layernorm": "cpu",
+            "ladder": "disk",
+            "prompts": "disk",
+            "temperatures": "cpu",
+        },
+    ],
+    ids=["cpu", "layers on disk"],
+)
+def test_device_map(tiny_model, pixel_values, label_inputs, tmp_path, device_map):
+    """Also with CLIP's weights on disk, fetched layer by layer, although its layers are not called as a whole."""
+    expected = scores_of(tiny_model, pixel_values, label_inputs).scores
+    tiny_model.save_pretrained(tmp_path)
+    model = RamModel.from_pretrained(tmp_path, device_map=device_map, offload_folder=tmp_path / "offload")
+    torch.testing.assert_close(scores_of(model, pixel_values, label_inputs).scores, expected, **ROUNDING)
 
 
 def test_numbers_that_a_checkpoint_lacks_are_initialised(tiny_model, tmp_path):
