@@ -90,8 +90,9 @@ def evaluate_model(
         [`EvaluationReport`], equal on all processes.
 
     Raises:
-        ValueError: when there are no batches, an index comes twice, an input does not fit the labels, a `k` exceeds the
-            labels of a setting, boxes name a label that is not in `label_names`, or the model gives scores that are NaN.
+        ValueError: when there are no batches, an index comes twice, an input does not fit the labels, a `k` exceeds
+            the labels of a setting, boxes name a label that is not in `label_names`, a target is none of 1, 0 and -1,
+            or a score is NaN.
     """
     _check_inputs(label_names, label_features, settings, ks)
     if accelerator is not None:
@@ -105,12 +106,10 @@ def evaluate_model(
         for index, batch in batches:
             _check_batch(index, batch, label_names, found)
             pixel_values, boxes = batch["pixel_values"].to(device), batch.get("boxes")
-            found.targets[index] = batch["labels"].cpu().numpy().astype(np.int8)
+            found.targets[index] = _targets(index, batch["labels"])
             found.scores[index] = {}
             for setting in settings:
-                output = model(
-                    pixel_values, label_features=features[setting], output_transport_plan=boxes is not None
-                )
+                output = model(pixel_values, label_features=features[setting], output_transport_plan=boxes is not None)
                 found.scores[index][setting] = output.scores.float().cpu().numpy()
                 if boxes is not None:
                     grid = _patch_grid(model, pixel_values)
@@ -133,6 +132,14 @@ def evaluate_model(
             for setting, indices in settings.items()
         }
     )
+
+
+def _targets(index: int, labels: Tensor) -> np.ndarray:
+    targets = labels.cpu().numpy()
+    small = targets.astype(np.int8)  # they are kept for the whole data set
+    if (small != targets).any():
+        raise ValueError(f"`labels` of batch {index} must be 1, 0 or -1, got {targets[small != targets][0]}.")
+    return small
 
 
 @contextmanager
@@ -165,8 +172,8 @@ def _play(
         if not image_boxes:
             continue
         columns_by_name = {
-            "transport_plan": output.transport_plan[image],  # (P, L)
-            "similarity": output.patch_embeds[image] @ output.label_embeds.T,  # (P, L)
+            "transport_plan": output["transport_plan"][image],  # (P, L)
+            "similarity": output["patch_embeds"][image] @ output["label_embeds"].T,  # (P, L)
         }
         for name, columns in columns_by_name.items():
             hits, counted = pointing_hits(columns, grid=grid, size=size, boxes=image_boxes, label_names=label_names)
@@ -186,8 +193,8 @@ def _merge(findings: Sequence[_Findings]) -> _Findings:
         repeated = sorted(merged.targets.keys() & found.targets.keys())
         if repeated:
             raise ValueError(
-                f"Batch indices {repeated[:5]} came from more than one process. Number the batches over all processes, "
-                "and let each process pass its own."
+                f"Batch indices {repeated[:5]} came from more than one process. Number the batches over all "
+                "processes, and let each process pass its own."
             )
         merged.targets.update(found.targets)
         merged.scores.update(found.scores)
@@ -197,7 +204,7 @@ def _merge(findings: Sequence[_Findings]) -> _Findings:
     return merged
 
 
-# --- the public border ------------------------------------------------------------------------------------------------
+# --- the public border -----------------------------------------------------------------------------------------------
 
 
 def _check_indices(name: str, indices: Sequence[int], num_labels: int) -> None:
@@ -213,6 +220,9 @@ def _check_inputs(
             f"`label_features` must have shape (labels, width) for the {len(label_names)} `label_names`, got "
             f"{tuple(label_features.shape)}."
         )
+    if len(set(label_names)) != len(label_names):
+        repeated = sorted({name for name in label_names if list(label_names).count(name) > 1})
+        raise ValueError(f"`label_names` must be distinct, but {repeated[:5]} come more than once.")
     if not settings:
         raise ValueError("`settings` is empty; `evaluation_settings` makes them.")
     for name, indices in settings.items():
@@ -239,8 +249,8 @@ def _check_batch(index: int, batch: Mapping[str, Any], label_names: Sequence[str
     sizes = batch.get("sizes")
     if len(boxes) != num_images or sizes is None or len(sizes) != num_images:
         raise ValueError(
-            f"`boxes` and `sizes` (width and height of each original picture) of batch {index} must have one entry for "
-            f"each of its {num_images} images, got {len(boxes)} and {None if sizes is None else len(sizes)}."
+            f"`boxes` and `sizes` (width and height of each original picture) of batch {index} must have one entry "
+            f"for each of its {num_images} images, got {len(boxes)} and {None if sizes is None else len(sizes)}."
         )
     unknown = {name for image_boxes in boxes for name in image_boxes or ()}.difference(label_names)
     if unknown:

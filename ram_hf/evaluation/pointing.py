@@ -41,12 +41,12 @@ def pointing_hits(
     num_rows, num_columns = grid
     if columns.dim() != 2 or tuple(columns.shape) != (num_rows * num_columns, len(label_names)):
         raise ValueError(
-            f"`columns` must have shape (patches, labels) = {(num_rows * num_columns, len(label_names))} for a grid of "
-            f"{num_rows} x {num_columns} patches and {len(label_names)} labels, got {tuple(columns.shape)}."
+            f"`columns` must have shape (patches, labels) = {(num_rows * num_columns, len(label_names))} for a grid "
+            f"of {num_rows} x {num_columns} patches and {len(label_names)} labels, got {tuple(columns.shape)}."
         )
-    width, height = size
+    width, height = (float(side) for side in size)
     if width <= 0 or height <= 0:
-        raise ValueError(f"`size` must be the width and height of the picture in pixels, got {tuple(size)}.")
+        raise ValueError(f"`size` must be the width and height of the picture in pixels, got {(width, height)}.")
     hits, counted = np.zeros(len(label_names), dtype=bool), np.zeros(len(label_names), dtype=bool)
     judged = [index for index, name in enumerate(label_names) if len(boxes.get(name, ()))]
     if not judged:

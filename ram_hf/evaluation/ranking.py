@@ -1,7 +1,7 @@
 """How well scores rank the labels of images: pure NumPy functions that know nothing of models.
 
-Everywhere, N images, L labels; `scores` (N, L), higher is likelier; `targets` (N, L), 1 where the label is in the image,
-0 where not, -1 where nobody has looked. All results are fractions in [0, 1].
+Everywhere, N images, L labels; `scores` (N, L), higher is likelier; `targets` (N, L), 1 where the label is in the
+image, 0 where not, -1 where nobody has looked. All results are fractions in [0, 1].
 """
 
 from typing import NamedTuple
@@ -97,9 +97,9 @@ def _check_scores(scores: ArrayLike) -> NDArray:
 def average_precision(scores: ArrayLike, targets: ArrayLike) -> NDArray[np.float64]:
     """Average precision of each label over the images, not interpolated.
 
-    `AP = sum_n (R_n - R_{n-1}) P_n` over the distinct scores of the label, from the highest down, with precision P_n and
-    recall R_n of the images that score at least that much. Images that score the same are taken together, so the order
-    of the images never matters; scikit-learn's `average_precision_score` does the same.
+    `AP = sum_n (R_n - R_{n-1}) P_n` over the distinct scores of the label, from the highest down, with precision P_n
+    and recall R_n of the images that score at least that much. Images that score the same are taken together, so the
+    order of the images does not matter; scikit-learn's `average_precision_score` does the same.
 
     An unknown entry (-1) is left out of its label's ranking, as if the image were not there for that label.
 

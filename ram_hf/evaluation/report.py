@@ -75,7 +75,7 @@ class SettingReport:
         return [label.name for label in self.labels if label.average_precision is None]
 
     def metrics(self) -> dict[str, float]:
-        """All means, flat, as fractions: `mAP`, `OP@3` ... `CF1@5`, `pointing/transport_plan`, `pointing/similarity`."""
+        """All means, flat, as fractions: `mAP`, `OP@3` ... `CF1@5`, `pointing/transport_plan` ..."""
         named: dict[str, float] = {}
         if self.mean_average_precision is not None:
             named["mAP"] = self.mean_average_precision
