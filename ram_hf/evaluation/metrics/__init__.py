@@ -1,0 +1,1 @@
+"""Modules for `evaluate.load`, each in a folder of its own name."""
