@@ -291,6 +291,9 @@ def map_ahead(
             failed: Future = Future()
             failed.set_exception(error)
             results.put(failed)
+        finally:
+            if isinstance(items, Generator):
+                items.close()  # here, as a generator belongs to the thread that runs it
 
     reader = threading.Thread(target=read, name="ram_hf-read", daemon=True)
     reader.start()

@@ -12,6 +12,11 @@ from .sources import AnyDataset
 
 RawRow = Mapping[str, Any]
 
+# Shards that fill the shuffle buffer together, `datasets`' own choice: it mixes shards that are sorted by class. With
+# parquet it costs seconds at the end of each epoch, as `datasets` waits for Arrow's threads; a single shard has
+# nothing to mix and must not pay for it.
+_BUFFER_INPUT_SHARDS = 10
+
 
 class StreamState(TypedDict):
     """Where a stream stands: `row` rows of epoch `epoch` are behind it, counted on its own rank."""
@@ -102,7 +107,10 @@ class RowStream:
             return self._map_style_rows(epoch, skipped)
         rows = self._dataset
         if self._shuffle_buffer:
-            rows = rows.shuffle(seed=self._seed, buffer_size=self._shuffle_buffer)
+            input_shards = min(_BUFFER_INPUT_SHARDS, _shards_of_rank(rows.num_shards, self._world_size))
+            rows = rows.shuffle(
+                seed=self._seed, buffer_size=self._shuffle_buffer, max_buffer_input_shards=input_shards
+            )
         rows = split_dataset_by_node(rows, rank=self._rank, world_size=self._world_size)
         if self._shuffle_buffer:
             rows.set_epoch(epoch)
@@ -182,6 +190,10 @@ def _drop(rows, count: int) -> Iterator[RawRow]:
         else:
             yield row
     _check_enough(count, dropped)
+
+
+def _shards_of_rank(num_shards: int, world_size: int) -> int:
+    return num_shards if num_shards % world_size else num_shards // world_size  # as `split_dataset_by_node` does
 
 
 def _check_enough(behind: int, available: int) -> None:
