@@ -58,7 +58,7 @@ def main() -> None:
     for (kind, transform), draft_size in itertools.product(transforms.items(), (None, SIZE)):
         prepare = PrepareRow(reader, transform, label_names=["dog"], draft_size=draft_size)
         stream = RowStream(reader.select(dataset), seed=0, shuffle_buffer=0)
-        loaders[kind, draft_size] = BatchLoader(stream, prepare, batch_size=BATCH_SIZE, seed=0, num_workers=1)
+        loaders[kind, draft_size] = BatchLoader(stream, prepare, batch_size=BATCH_SIZE, num_workers=1)
 
     seconds: dict[tuple[str, int | None], list[float]] = {key: [] for key in loaders}
     for _ in range(options.rounds):

@@ -104,8 +104,6 @@ class BatchLoader:
         stream: of undecoded rows.
         prepare: turns a row into a sample, such as [`PrepareRow`]; called from several threads.
         batch_size: rows per batch, on this rank.
-        seed: of the augmentation, >= 0.
-        rank: of this process.
         num_workers: threads that prepare, next to one that reads; 0 does all of it in the caller's thread.
         prefetch_batches: batches to be ahead of the consumer, >= 1; without effect when `num_workers` is 0.
 
@@ -114,7 +112,7 @@ class BatchLoader:
             its epoch and position.
 
     Example:
-        >>> with BatchLoader(stream, prepare, batch_size=32, seed=0, num_workers=2) as loader:
+        >>> with BatchLoader(stream, prepare, batch_size=32, num_workers=2) as loader:
         ...     for inputs, state in loader:
         ...         loss = model(**inputs, input_ids=label_input_ids).loss
     """
@@ -125,21 +123,17 @@ class BatchLoader:
         prepare: Prepare,
         *,
         batch_size: int,
-        seed: int,
-        rank: int = 0,
         num_workers: int = 0,
         prefetch_batches: int = 2,
     ):
-        if batch_size < 1 or prefetch_batches < 1 or num_workers < 0 or seed < 0:
+        if batch_size < 1 or prefetch_batches < 1 or num_workers < 0:
             raise ValueError(
-                "`batch_size` and `prefetch_batches` must be positive, `num_workers` and `seed` not negative; got "
-                f"{batch_size}, {prefetch_batches}, {num_workers} and {seed}."
+                "`batch_size` and `prefetch_batches` must be positive and `num_workers` not negative, got "
+                f"{batch_size}, {prefetch_batches} and {num_workers}."
             )
         self._stream = stream
         self._prepare = prepare
         self._batch_size = batch_size
-        self._seed = seed
-        self._rank = rank
         self._num_workers = num_workers
         self._prefetch = prefetch_batches * batch_size
         self._state = stream.state_dict()
@@ -188,8 +182,8 @@ class BatchLoader:
             prepared.close()
 
     def _prepare_item(self, item) -> tuple[StreamState, Sample]:
-        rng = np.random.default_rng([self._seed, item.epoch, self._rank, item.position])
-        place = f"row {item.position} of epoch {item.epoch} on rank {self._rank}"
+        rng = np.random.default_rng([self._stream.seed, item.epoch, self._stream.rank, item.position])
+        place = f"row {item.position} of epoch {item.epoch} on rank {self._stream.rank}"
         sample = _prepare_named(self._prepare, item.row, rng, place)
         return StreamState(epoch=item.epoch, row=item.position + 1), sample
 

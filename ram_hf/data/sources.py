@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 import datasets
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
@@ -363,7 +364,7 @@ def _plain_error(error: Exception, source: str, split: str) -> Exception:
     message = str(error)
     options = re.search(r"\[(.*)\]", message)
     where = "in the folder" if os.path.isdir(source) else "on the Hub"
-    if isinstance(error, ConnectionError):
+    if isinstance(error, ConnectionError | LocalEntryNotFoundError):
         return ConnectionError(f"Dataset {source!r} is not in the local cache and the Hub cannot be reached.")
     if options and re.search("split", message, re.IGNORECASE):
         return ValueError(_no_split(source, split, options[1]))

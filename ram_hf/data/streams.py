@@ -44,15 +44,15 @@ class RowStream:
 
     Args:
         dataset: rows, undecoded (see [`RowReader.select`]). Not split by node before.
-        seed: of the order; the order of each epoch follows from it.
+        seed: the order of each epoch follows from it, and so does the augmentation in [`BatchLoader`]; >= 0.
         shuffle_buffer: rows held in memory to shuffle a stream; 0 keeps the order. A map-style dataset is shuffled as
             a whole whenever this is not 0.
         rank: of this process.
         world_size: number of processes. A state is only good for the same number.
 
     Raises:
-        ValueError: when `rank` is not in [0, world_size) or `shuffle_buffer` is negative; while iterating, when an
-            epoch gives this rank no row, or fewer than a loaded state has behind it.
+        ValueError: when `rank` is not in [0, world_size), or a number is negative; while iterating, when an epoch
+            gives this rank no row, or fewer than a loaded state has behind it.
 
     Example:
         >>> stream = RowStream(dataset, seed=0, shuffle_buffer=1000)
@@ -61,12 +61,12 @@ class RowStream:
 
     def __init__(self, dataset: AnyDataset, *, seed: int, shuffle_buffer: int, rank: int = 0, world_size: int = 1):
         _check_rank(rank, world_size)
-        if shuffle_buffer < 0:
-            raise ValueError(f"`shuffle_buffer` must be 0 or positive, got {shuffle_buffer}.")
+        if shuffle_buffer < 0 or seed < 0:
+            raise ValueError(f"`shuffle_buffer` and `seed` must not be negative, got {shuffle_buffer} and {seed}.")
         self._dataset = dataset
-        self._seed = seed
+        self.seed = seed
         self._shuffle_buffer = shuffle_buffer
-        self._rank = rank
+        self.rank = rank
         self._world_size = world_size
         self._state = StreamState(epoch=0, row=0)
         self._items: Iterator[StreamItem] | None = None
@@ -99,7 +99,7 @@ class RowStream:
                 yield StreamItem(epoch, position, row)
             if position < 0 and skipped == 0:
                 raise ValueError(
-                    f"The dataset gives rank {self._rank} of {self._world_size} no row at all; use fewer processes."
+                    f"The dataset gives rank {self.rank} of {self._world_size} no row at all; use fewer processes."
                 )
 
     def _rows_of_epoch(self, epoch: int, skipped: int) -> Iterator[RawRow]:
@@ -108,10 +108,8 @@ class RowStream:
         rows = self._dataset
         if self._shuffle_buffer:
             input_shards = min(_BUFFER_INPUT_SHARDS, _shards_of_rank(rows.num_shards, self._world_size))
-            rows = rows.shuffle(
-                seed=self._seed, buffer_size=self._shuffle_buffer, max_buffer_input_shards=input_shards
-            )
-        rows = split_dataset_by_node(rows, rank=self._rank, world_size=self._world_size)
+            rows = rows.shuffle(seed=self.seed, buffer_size=self._shuffle_buffer, max_buffer_input_shards=input_shards)
+        rows = split_dataset_by_node(rows, rank=self.rank, world_size=self._world_size)
         if self._shuffle_buffer:
             rows.set_epoch(epoch)
         return _drop(rows, skipped)
@@ -119,8 +117,8 @@ class RowStream:
     def _map_style_rows(self, epoch: int, skipped: int) -> Iterator[RawRow]:
         order = np.arange(len(self._dataset))
         if self._shuffle_buffer:
-            order = np.random.default_rng([self._seed, epoch]).permutation(order)
-        mine = order[self._rank :: self._world_size]
+            order = np.random.default_rng([self.seed, epoch]).permutation(order)
+        mine = order[self.rank :: self._world_size]
         _check_enough(skipped, len(mine))
         for position in mine[skipped:]:
             yield self._dataset[int(position)]

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 import time
 
@@ -32,7 +34,7 @@ def prepare_number(row, rng) -> Sample:
 
 def make_loader(dataset, *, workers=0, shuffle_buffer=4, batch_size=3, **options) -> BatchLoader:
     stream = RowStream(dataset, seed=5, shuffle_buffer=shuffle_buffer)
-    return BatchLoader(stream, prepare_number, batch_size=batch_size, seed=5, num_workers=workers, **options)
+    return BatchLoader(stream, prepare_number, batch_size=batch_size, num_workers=workers, **options)
 
 
 def take(loader: BatchLoader, count: int) -> list[tuple[list, dict]]:
@@ -81,7 +83,7 @@ def test_augmented_pictures_are_the_same_after_resuming(strings_dataset, tmp_pat
 
     def loader(workers: int) -> BatchLoader:
         stream = RowStream(reader.select(dataset), seed=0, shuffle_buffer=3)
-        return BatchLoader(stream, prepare, batch_size=2, seed=0, num_workers=workers)
+        return BatchLoader(stream, prepare, batch_size=2, num_workers=workers)
 
     with loader(0) as unbroken, loader(2) as resumed:
         batches = [batch for batch, _ in zip(unbroken, range(6), strict=False)]
@@ -97,10 +99,14 @@ def test_augmented_pictures_are_the_same_after_resuming(strings_dataset, tmp_pat
     assert torch.unique(torch.cat(pixels[:5]).flatten(1), dim=0).shape[0] == 10
 
 
-def test_ranks_draw_differently(make_numbered):
-    stream = RowStream(make_numbered(4, None), seed=0, shuffle_buffer=0)
-    draws = [take(BatchLoader(stream, prepare_number, batch_size=4, seed=0, rank=rank), 1)[0][0] for rank in (0, 1)]
-    assert all(first[0] == second[0] and first[1] != second[1] for first, second in zip(*draws, strict=True))
+def test_ranks_and_seeds_draw_differently(make_numbered):
+    dataset = make_numbered(8, None)
+    draws = set()
+    for seed, rank in ((0, 0), (0, 1), (1, 0)):
+        stream = RowStream(dataset, seed=seed, shuffle_buffer=0, rank=rank, world_size=2)
+        batches = take(BatchLoader(stream, prepare_number, batch_size=4), 2)
+        draws |= {draw for pixels, _ in batches for _, draw in pixels}
+    assert len(draws) == 24  # 3 streams, 2 epochs, 4 rows each
 
 
 def test_labels_outside_the_list_are_ignored(strings_dataset):
@@ -137,7 +143,7 @@ def test_a_broken_picture_is_named(strings_dataset, workers):
     reader = RowReader.from_dataset(dataset, label_column="labels")
     prepare = PrepareRow(reader, EvalTransform(8, MEAN, STD), label_names=["sea"])
     stream = RowStream(reader.select(dataset), seed=0, shuffle_buffer=0)
-    with BatchLoader(stream, prepare, batch_size=2, seed=0, num_workers=workers) as loader:
+    with BatchLoader(stream, prepare, batch_size=2, num_workers=workers) as loader:
         batches = iter(loader)
         next(batches)  # the rows before it come through
         with pytest.raises(ValueError, match=r"row 3 of epoch 0 on rank 0: Cannot read .* \(picture 'b/3.jpg'\)"):
@@ -159,6 +165,37 @@ def test_leaving_in_any_way_ends_the_threads(make_numbered, workers):
     next(generator)
     generator.close()
     iter(make_loader(dataset, workers=workers))  # never asked for a batch
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+import datasets
+from ram_hf.data.loading import BatchLoader
+from ram_hf.data.streams import RowStream
+
+stream = RowStream(datasets.Dataset.from_dict({"number": [1, 2, 3]}), seed=0, shuffle_buffer=0)
+loader = BatchLoader(stream, lambda row, rng: time.sleep(0.2), batch_size=100, num_workers=2)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    next(iter(loader))  # waits, and nothing closes the loader but the interruption
+except KeyboardInterrupt:
+    print([thread.name for thread in threading.enumerate() if thread.name.startswith("ram_hf")])
+"""
+
+
+def test_interruption_while_waiting_ends_the_threads():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def test_a_process_ends_although_a_loader_was_left_open():
+    code = (
+        "import itertools; from ram_hf.data.loading import map_ahead\n"
+        "results = map_ahead(abs, itertools.count(), num_workers=2, prefetch=4)\n"
+        "print(next(results))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.returncode) == ("0", 0), done.stderr
 
 
 def test_errors_of_the_source_come_in_their_place():
@@ -183,11 +220,11 @@ def test_reading_ahead_is_bounded():
     results.close()
 
 
-@pytest.mark.parametrize("option", ["batch_size", "prefetch_batches", "num_workers", "seed"])
+@pytest.mark.parametrize("option", ["batch_size", "prefetch_batches", "num_workers"])
 def test_wrong_numbers_are_refused(make_numbered, option):
     stream = RowStream(make_numbered(3, None), seed=0, shuffle_buffer=0)
-    with pytest.raises(ValueError, match="must be positive, `num_workers` and `seed` not negative; got"):
-        BatchLoader(stream, prepare_number, **{"batch_size": 2, "seed": 0, option: -1})
+    with pytest.raises(ValueError, match="must be positive and `num_workers` not negative, got"):
+        BatchLoader(stream, prepare_number, **{"batch_size": 2, option: -1})
 
 
 @pytest.mark.shared

@@ -117,7 +117,7 @@ def test_wrong_uses_are_refused(make_numbered, shards):
     dataset = make_numbered(2, shards)
     with pytest.raises(ValueError, match="got 2 of 2"):
         RowStream(dataset, seed=0, shuffle_buffer=0, rank=2, world_size=2)
-    with pytest.raises(ValueError, match="`shuffle_buffer` must be 0 or positive, got -1"):
+    with pytest.raises(ValueError, match="`shuffle_buffer` and `seed` must not be negative, got -1 and 0"):
         RowStream(dataset, seed=0, shuffle_buffer=-1)
     with pytest.raises(ValueError, match="gives rank 2 of 3 no row at all"):
         next(RowStream(dataset, seed=0, shuffle_buffer=0, rank=2, world_size=3))
