@@ -1,0 +1,121 @@
+"""Names of the labels, split into those seen in training and those that are not."""
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+LabelList = Sequence[str] | str | os.PathLike
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The candidate labels of an experiment.
+
+    Args:
+        seen: names that training uses, in the order of the model's columns.
+        unseen: names that only evaluation uses; may be empty, as may `seen` where nothing is trained.
+
+    Raises:
+        ValueError: when there is no label at all, a name is blank, comes twice, or is both seen and unseen.
+
+    Example:
+        >>> labels = LabelSet(seen=("dog", "cat"), unseen=("zebra",))
+        >>> labels.names
+        ('dog', 'cat', 'zebra')
+        >>> labels.multi_hot(["zebra", "dog"])
+        array([1, 0, 1], dtype=int8)
+    """
+
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.names:
+            raise ValueError("A label set needs at least one label; `seen` and `unseen` are both empty.")
+        if any(not name.strip() for name in self.names):
+            raise ValueError(f"A label is blank: {next(name for name in self.names if not name.strip())!r}.")
+        for field, names in (("seen", self.seen), ("unseen", self.unseen)):
+            if repeated := [name for name, count in Counter(names).items() if count > 1]:
+                raise ValueError(f"`{field}` names these labels more than once: {_quoted(repeated)}.")
+        if both := [name for name in self.unseen if name in set(self.seen)]:
+            raise ValueError(f"These labels are in `seen` and in `unseen`: {_quoted(both)}.")
+
+    @classmethod
+    def from_options(cls, seen: LabelList, unseen: LabelList = ()) -> "LabelSet":
+        """Build a label set from lists of names or from text files (see [`read_label_list`])."""
+        return cls(tuple(read_label_list(seen)), tuple(read_label_list(unseen)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, the seen ones first: the order of columns when seen and unseen labels are ranked together."""
+        return self.seen + self.unseen
+
+    def __len__(self) -> int:
+        return len(self.seen) + len(self.unseen)
+
+    def index(self, name: str) -> int:
+        """Column of a label in `names`.
+
+        Raises:
+            ValueError: when there is no such label; the message has the nearest one.
+        """
+        try:
+            return self._columns[name]
+        except KeyError:
+            nearest = difflib.get_close_matches(name, self.names, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"the labels begin with {_quoted(self.names[:5])}."
+            raise ValueError(f"There is no label {name!r} among the {len(self)} labels: {hint}") from None
+
+    def multi_hot(self, names: Iterable[str]) -> np.ndarray:
+        """Mark the given labels: array of shape (L,), int8, 1 at each of `names` and 0 elsewhere.
+
+        Raises:
+            ValueError: when a name is not in the set.
+        """
+        marks = np.zeros(len(self), dtype=np.int8)
+        marks[[self.index(name) for name in names]] = 1
+        return marks
+
+    @cached_property
+    def _columns(self) -> dict[str, int]:
+        return {name: column for column, name in enumerate(self.names)}
+
+
+def read_label_list(value: LabelList) -> list[str]:
+    """Read label names from a list of names or from a text file.
+
+    Args:
+        value: list of names; or path of a UTF-8 text file with one name a line, where blank lines and lines that begin
+            with `#` are skipped.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        TypeError: when an entry is not a string.
+        ValueError: when the file holds no label.
+    """
+    if not isinstance(value, str | os.PathLike):
+        names = list(value)
+        if wrong := [name for name in names if not isinstance(name, str)]:
+            raise TypeError(f"A label must be a string, got {wrong[0]!r} of type {type(wrong[0]).__name__}.")
+        return names
+    path = Path(value).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no label file {str(path)!r}; give a list for the names themselves.")
+    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
+    names = [line for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise ValueError(f"The label file {str(path)!r} holds no label.")
+    return names
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+__all__ = ["LabelList", "LabelSet", "read_label_list"]

@@ -1,0 +1,384 @@
+"""Open a dataset, and read pictures, labels and boxes out of its rows, however its labels are laid out."""
+
+import glob
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, TypedDict
+
+import datasets
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
+
+# Builder by file name ending; a folder needs none, `datasets` looks into it.
+_BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset", ".json": "json", ".jsonl": "json"}
+_TRUTH_TYPES = re.compile(r"(bool|u?int\d+|float\d+)")  # types that can hold 0 and 1
+_STRING_TYPES = {"string", "large_string", "null"}  # "null": every list seen so far was empty
+_BINARY_TYPES = {"binary", "large_binary"}
+
+
+class Box(TypedDict):
+    """A labelled rectangle; coordinates in pixels of the stored picture, x to the right and y down."""
+
+    label: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+class Row(NamedTuple):
+    """What one row holds: the picture not yet decoded, its distinct labels in their order, and boxes if asked for."""
+
+    image: bytes | str  # encoded bytes, or a path or URL
+    labels: list[str]
+    boxes: list[Box] | None = None
+    path: str | None = None  # where the picture came from, for messages
+
+
+def open_dataset(
+    dataset: str | os.PathLike,
+    *,
+    split: str,
+    name: str | None = None,
+    revision: str | None = None,
+    data_files: str | Sequence[str] | Mapping[str, Any] | None = None,
+    streaming: bool = True,
+) -> AnyDataset:
+    """Open one split of a dataset.
+
+    Args:
+        dataset: id on the Hub; folder with parquet, arrow or WebDataset (`.tar`) shards, or with pictures and a
+            metadata file (`imagefolder`); folder written by `save_to_disk`; or a data file or a glob of them, which
+            are taken as the split that is asked for.
+        split: name of the split.
+        name: configuration of the dataset on the Hub.
+        revision: branch, tag or commit on the Hub.
+        data_files: file names or globs inside the dataset, in place of what `datasets` finds there.
+        streaming: read rows as they are asked for, instead of copying the dataset into the local cache first.
+
+    Returns:
+        `datasets.IterableDataset` when streaming, `datasets.Dataset` otherwise.
+
+    Raises:
+        FileNotFoundError: when there is no such folder, file or dataset.
+        ValueError: when there is no such split or configuration, or the file type is unknown.
+        ConnectionError: when the dataset is on the Hub, which cannot be reached, and is not in the cache.
+    """
+    source = os.path.expanduser(os.fspath(dataset))
+    if _is_saved_to_disk(source):
+        return _open_saved(source, split, streaming)
+    if os.path.isdir(source):
+        builder = source
+    elif files := _matching_files(source):
+        builder, data_files = _builder_for(files), {split: files}
+    else:
+        _refuse_missing_path(source)
+        builder = source
+    if data_files is not None and not isinstance(data_files, Mapping):
+        data_files = {split: data_files}
+    try:
+        return datasets.load_dataset(
+            builder, name=name, revision=revision, data_files=data_files, split=split, streaming=streaming
+        )
+    except (ConnectionError, datasets.exceptions.DatasetsError, FileNotFoundError, ValueError) as error:
+        raise _plain_error(error, source, split) from error
+
+
+class RowReader:
+    """Reads [`Row`]s out of the rows of a dataset; the layout of its labels is checked once, against its features.
+
+    | labels in the dataset | how to name them |
+    |---|---|
+    | a list of strings | `label_column="labels"` |
+    | a list of `ClassLabel`, or a single one | `label_column="labels"` |
+    | inside a struct or a list of structs, strings or `ClassLabel` | `label_column="objects.categories"` |
+    | one column of 0 and 1 for each label | `label_columns=["hat", "glasses"]` |
+
+    Args:
+        features: `dataset.features`; see [`RowReader.from_dataset`] for streams that do not know theirs.
+        image_column: column with an `Image`, encoded bytes, or paths.
+        label_column: column with the labels; dots lead into structs.
+        label_columns: the columns that hold 0 or 1, each named as its label.
+        boxes_column: column with a list of {label, x0, y0, x1, y1}, in pixels.
+
+    Raises:
+        ValueError: when a column is missing or holds something else, or not exactly one of `label_column` and
+            `label_columns` is given.
+    """
+
+    def __init__(
+        self,
+        features: datasets.Features,
+        *,
+        image_column: str = "image",
+        label_column: str | None = None,
+        label_columns: Sequence[str] | None = None,
+        boxes_column: str | None = None,
+    ):
+        if (label_column is None) == (not label_columns):
+            raise ValueError(
+                f"Give either `label_column` or `label_columns`; the columns are {_listed(features)}. "
+                f"Got {label_column!r} and {label_columns!r}."
+            )
+        self._image_feature = _check_image(features, image_column)
+        self._image_column = image_column
+        self._boxes_column = boxes_column
+        self._box_names = None if boxes_column is None else _check_boxes(features, boxes_column)
+        self.label_names: list[str] | None  # every label the features know, None where they are free strings
+        self._read_labels: Callable[[Mapping[str, Any]], list[str]]
+        if label_columns:
+            self.label_names = _check_truth_columns(features, label_columns)
+            self._read_labels = self._labels_from_columns
+            self._label_tops = self.label_names
+        else:
+            self._path, self.label_names = _resolve_labels(features, str(label_column))
+            self._read_labels = self._labels_from_leaves
+            self._label_tops = [self._path[0]]
+
+    @classmethod
+    def from_dataset(cls, dataset: AnyDataset, **columns) -> "RowReader":
+        """Build a reader for a dataset; when a stream does not know its features, its first rows are looked at."""
+        features = dataset.features
+        if features is None:  # JSON lines, a stream after `map`, ...
+            features = dataset._resolve_features().features
+        return cls(features, **columns)
+
+    def select(self, dataset: AnyDataset) -> AnyDataset:
+        """Keep the columns that are read, and leave pictures encoded: they are decoded later, by the workers."""
+        columns = dict.fromkeys([self._image_column, *self._label_tops, self._boxes_column])
+        dataset = dataset.select_columns([column for column in columns if column is not None])
+        if isinstance(self._image_feature, datasets.Image):
+            dataset = dataset.cast_column(self._image_column, datasets.Image(decode=False))
+        return dataset
+
+    def read(self, row: Mapping[str, Any]) -> Row:
+        """Read one row of the dataset that [`RowReader.select`] gave.
+
+        Raises:
+            ValueError: when the row has no picture, or a 0/1 column holds another value.
+        """
+        image, path = self._read_image(row[self._image_column])
+        boxes = None if self._boxes_column is None else self._read_boxes(row[self._boxes_column])
+        return Row(image, self._read_labels(row), boxes, path)
+
+    def _read_image(self, value: Any) -> tuple[bytes | str, str | None]:
+        if isinstance(value, Mapping):
+            image, path = value.get("bytes") or value.get("path"), value.get("path")
+        else:
+            image, path = value, value if isinstance(value, str) else None
+        if not image:
+            raise ValueError(f"The row has no picture in column {self._image_column!r}.")
+        if not isinstance(image, bytes | str):
+            raise ValueError(
+                f"Column {self._image_column!r} holds a decoded {type(image).__name__}; "
+                "read the rows of `reader.select(dataset)`."
+            )
+        return image, path
+
+    def _labels_from_columns(self, row: Mapping[str, Any]) -> list[str]:
+        for column in self._label_tops:
+            if row[column] not in (0, 1):
+                raise ValueError(f"The label column {column!r} must hold 0 or 1, got {row[column]!r}.")
+        return [column for column in self._label_tops if row[column]]
+
+    def _labels_from_leaves(self, row: Mapping[str, Any]) -> list[str]:
+        leaves = _leaves(row[self._path[0]], self._path[1:])
+        return list(dict.fromkeys(name for name in (_name(leaf, self.label_names) for leaf in leaves) if name))
+
+    def _read_boxes(self, value: Any) -> list[Box]:
+        if isinstance(value, Mapping):  # a struct of lists
+            value = [dict(zip(value, entries, strict=True)) for entries in zip(*value.values(), strict=True)]
+        return [
+            Box(
+                label=_name(box["label"], self._box_names) or "",
+                x0=box["x0"],
+                y0=box["y0"],
+                x1=box["x1"],
+                y1=box["y1"],
+            )
+            for box in value or []
+        ]
+
+
+# --- labels ---------------------------------------------------------------------------------------------------------
+
+
+def _leaves(value: Any, path: Sequence[str]) -> Iterator[Any]:
+    """Walk down lists, and structs along `path`; so a struct of lists and a list of structs are read alike."""
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _leaves(entry, path)
+    elif value is not None:
+        if path:
+            yield from _leaves(value[path[0]], path[1:])
+        else:
+            yield value
+
+
+def _name(leaf: str | int, names: Sequence[str] | None) -> str | None:
+    """The label's name; None for -1, which `datasets` uses for "not labelled"."""
+    if isinstance(leaf, str) or names is None:
+        return str(leaf)
+    return names[leaf] if leaf >= 0 else None
+
+
+def _resolve_labels(features: datasets.Features, column: str) -> tuple[list[str], list[str] | None]:
+    """The way to the labels, and all their names where the features know them."""
+    path = [column] if column in features else column.split(".")
+    feature: Any = features
+    in_list = False
+    for depth, key in enumerate(path):
+        feature, is_list = _unwrap(feature)
+        in_list |= is_list
+        if not isinstance(feature, Mapping) or key not in feature:
+            inside = f"; {'.'.join(path[:depth])!r} holds {_described(feature)}" if depth else ""
+            raise ValueError(f"There is no label column {column!r}: the columns are {_listed(features)}{inside}.")
+        feature = feature[key]
+    held = _described(feature)
+    feature, is_list = _unwrap(feature)
+    if isinstance(feature, datasets.ClassLabel):
+        return path, list(feature.names)
+    if getattr(feature, "dtype", None) in _STRING_TYPES and (in_list or is_list):
+        return path, None
+    raise ValueError(
+        f"The label column {column!r} holds {held}; expected a list of strings or of ClassLabel, or `label_columns` "
+        f"for columns of 0 and 1. The columns are {_listed(features)}."
+    )
+
+
+def _unwrap(feature: Any) -> tuple[Any, bool]:
+    """The feature inside (lists of) lists, and whether there was a list."""
+    is_list = False
+    while isinstance(feature, datasets.List | datasets.LargeList | list):
+        feature, is_list = (feature[0] if isinstance(feature, list) else feature.feature), True
+    return feature, is_list
+
+
+def _check_truth_columns(features: datasets.Features, columns: Sequence[str]) -> list[str]:
+    if len(set(columns)) != len(columns):
+        raise ValueError(f"`label_columns` names a column twice: {list(columns)}.")
+    for column in columns:
+        feature = _get(features, column, "label")
+        if not _TRUTH_TYPES.fullmatch(getattr(feature, "dtype", None) or ""):
+            raise ValueError(
+                f"The label column {column!r} holds {_described(feature)}; expected numbers that are 0 or 1. "
+                f"The columns are {_listed(features)}."
+            )
+    return list(columns)
+
+
+# --- pictures and boxes ---------------------------------------------------------------------------------------------
+
+
+def _check_image(features: datasets.Features, column: str) -> Any:
+    feature = _get(features, column, "image")
+    is_struct = isinstance(feature, Mapping) and "bytes" in feature  # an Image whose type got lost on the way
+    if (
+        is_struct
+        or isinstance(feature, datasets.Image)
+        or getattr(feature, "dtype", None) in _BINARY_TYPES | _STRING_TYPES
+    ):
+        return feature
+    raise ValueError(
+        f"The image column {column!r} holds {_described(feature)}; expected an Image, encoded bytes or paths. "
+        f"The columns are {_listed(features)}."
+    )
+
+
+def _check_boxes(features: datasets.Features, column: str) -> list[str] | None:
+    """Names of the boxes' labels where the features know them."""
+    box, _ = _unwrap(_get(features, column, "boxes"))
+    if not isinstance(box, Mapping) or not set(Box.__annotations__) <= set(box):
+        raise ValueError(
+            f"The boxes column {column!r} holds {_described(features[column])}; expected a list of "
+            "{label, x0, y0, x1, y1}. "
+            f"The columns are {_listed(features)}."
+        )
+    label, _ = _unwrap(box["label"])
+    return list(label.names) if isinstance(label, datasets.ClassLabel) else None
+
+
+def _get(features: datasets.Features, column: str, what: str) -> Any:
+    if column not in features:
+        raise ValueError(f"There is no {what} column {column!r}: the columns are {_listed(features)}.")
+    return features[column]
+
+
+def _listed(features: Mapping[str, Any]) -> str:
+    return ", ".join(repr(name) for name in features)
+
+
+def _described(feature: Any) -> str:
+    if isinstance(feature, datasets.List | datasets.LargeList | list):
+        return f"a list of {_described(_unwrap(feature)[0])}"
+    if isinstance(feature, Mapping):
+        return f"a struct of {_listed(feature)}"
+    return feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+def _is_saved_to_disk(source: str) -> bool:
+    return any(os.path.isfile(os.path.join(source, file)) for file in ("state.json", "dataset_dict.json"))
+
+
+def _open_saved(source: str, split: str, streaming: bool) -> AnyDataset:
+    saved = datasets.load_from_disk(source)
+    # A single dataset may not remember which split it was.
+    splits = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or split): saved}
+    if split not in splits:
+        raise ValueError(_no_split(source, split, _listed(splits)))
+    rows = splits[split]
+    if not streaming:
+        return rows
+    return rows.to_iterable_dataset(num_shards=max(1, min(len(rows), len(rows.cache_files))))
+
+
+def _matching_files(source: str) -> list[str]:
+    if os.path.isfile(source):
+        return [source]
+    return sorted(file for file in glob.glob(source, recursive=True) if os.path.isfile(file))
+
+
+def _builder_for(files: list[str]) -> str:
+    endings = {Path(file).suffix for file in files}
+    if len(endings) > 1 or not endings <= _BUILDERS.keys():
+        raise ValueError(f"Data files must end alike, in one of {', '.join(_BUILDERS)}; got {sorted(endings)}.")
+    return _BUILDERS[endings.pop()]
+
+
+def _refuse_missing_path(source: str) -> None:
+    """Whatever cannot be an id on the Hub was meant to be a path."""
+    if glob.has_magic(source):
+        raise FileNotFoundError(f"No file matches {source!r}.")
+    if not re.fullmatch(r"[\w\-]+(/[\w.\-]+)?", source) or Path(source).suffix in _BUILDERS:
+        raise FileNotFoundError(f"There is no folder or file {source!r}.")
+
+
+def _plain_error(error: Exception, source: str, split: str) -> Exception:
+    """One sentence for what `datasets` says in many ways."""
+    message = str(error)
+    options = re.search(r"\[(.*)\]", message)
+    where = "in the folder" if os.path.isdir(source) else "on the Hub"
+    if isinstance(error, ConnectionError | LocalEntryNotFoundError):
+        return ConnectionError(f"Dataset {source!r} is not in the local cache and the Hub cannot be reached.")
+    if options and re.search("split", message, re.IGNORECASE):
+        return ValueError(_no_split(source, split, options[1]))
+    if options and "BuilderConfig" in message:
+        return ValueError(f"Dataset {source!r} has no such configuration (`name`); it has {options[1]}.")
+    if isinstance(error, datasets.exceptions.DataFilesNotFoundError) or type(error).__name__ == "EmptyDatasetError":
+        return FileNotFoundError(f"Found no data files of a known type {where} {source!r}.")
+    if isinstance(error, datasets.exceptions.DatasetNotFoundError):
+        return FileNotFoundError(f"Cannot open dataset {source!r}: {message.splitlines()[0]}")
+    return error
+
+
+def _no_split(source: str, split: str, options: str) -> str:
+    return f"Dataset {source!r} has no split {split!r}; it has {options}."
+
+
+__all__ = ["AnyDataset", "Box", "Row", "RowReader", "open_dataset"]
