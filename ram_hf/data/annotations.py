@@ -1,0 +1,499 @@
+"""Annotations as people have them on disk: one reader for each format, all with the same result."""
+
+import csv
+import difflib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypedDict
+
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+
+
+class Box(TypedDict):
+    """Where one object is: its label and its corners in pixels, from the top left corner of the picture."""
+
+    label: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+class AnnotatedImage(NamedTuple):
+    """One picture on disk and what is said about it."""
+
+    name: str  # as the annotations name it, with forward slashes
+    file: Path
+    labels: list[str]
+    boxes: list[Box] | None = None
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What a reader found.
+
+    Args:
+        labels: all label names, in the order in which they will be listed.
+        images: the pictures, in the order of the source; whether the files exist is not looked at.
+        has_boxes: whether the pictures carry boxes.
+        label_groups: named parts of `labels` that get label files of their own.
+
+    Raises:
+        ValueError: when a label cannot stand on a line of a label file, comes twice, or a picture has a label that is
+            not among `labels`.
+    """
+
+    labels: list[str]
+    images: list[AnnotatedImage]
+    has_boxes: bool = False
+    label_groups: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for label in self.labels:
+            if not label or label != label.strip() or label.startswith("#") or len(label.splitlines()) > 1:
+                raise ValueError(f"The label {label!r} cannot stand on a line of a label file.")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"The label {_first_repeated(self.labels)!r} is listed twice.")
+        known = set(self.labels)
+        for image in self.images:
+            if unknown := [label for label in image.labels if label not in known]:
+                nearest = difflib.get_close_matches(unknown[0], self.labels, n=1)
+                hint = f"; did they mean {nearest[0]!r}?" if nearest else "."
+                raise ValueError(
+                    f"The picture {image.name!r} has the label {unknown[0]!r}, which is not among the "
+                    f"{len(known)} labels listed{hint}"
+                )
+
+    def keep(self, renamed: dict[str, str]) -> "Annotations":
+        """Keep some labels only, under new names; pictures stay, with the labels that remain.
+
+        Args:
+            renamed: new name by the name in the source, in the order in which the labels will be listed.
+
+        Raises:
+            ValueError: when a name is not among `labels`.
+        """
+        if absent := [label for label in renamed if label not in self.labels]:
+            raise ValueError(f"The label {absent[0]!r} to keep is not in the source, whose labels are {self.labels}.")
+        images = [
+            image._replace(
+                labels=_renamed(image.labels, renamed),
+                boxes=image.boxes
+                and [{**box, "label": renamed[box["label"]]} for box in image.boxes if box["label"] in renamed],
+            )
+            for image in self.images
+        ]
+        groups = {name: _renamed(labels, renamed) for name, labels in self.label_groups.items()}
+        return Annotations(list(dict.fromkeys(renamed.values())), images, self.has_boxes, groups)
+
+
+def read_coco(annotations: Path, images: Path) -> Annotations:
+    """Read COCO's instances JSON.
+
+    Args:
+        annotations: file such as `instances_val2014.json`, with `images`, `annotations` and `categories`.
+        images: folder of the pictures.
+
+    Raises:
+        ValueError: when the file has another form, or an annotation belongs to no picture or category.
+    """
+    content = _read_json(annotations, ("images", "annotations", "categories"))
+    categories = {category["id"]: category["name"] for category in content["categories"]}
+    boxes: dict[int, list[Box]] = {image["id"]: [] for image in content["images"]}
+    for item in content["annotations"]:
+        if item["image_id"] not in boxes or item["category_id"] not in categories:
+            raise ValueError(
+                f"{annotations}: annotation {item.get('id')} is of image {item['image_id']} and category "
+                f"{item['category_id']}, but there is no such image or no such category."
+            )
+        x, y, width, height = item["bbox"]
+        label = categories[item["category_id"]]
+        boxes[item["image_id"]].append(Box(label=label, x0=x, y0=y, x1=x + width, y1=y + height))
+    return Annotations(
+        [categories[key] for key in sorted(categories)],
+        [
+            _image(images, image["file_name"], [box["label"] for box in boxes[image["id"]]], boxes[image["id"]])
+            for image in content["images"]
+        ],
+        has_boxes=True,
+    )
+
+
+def read_ram_json(annotations: Path, images: Path) -> Annotations:
+    """Read `{"images": [[path, [label, ...]], ...], "classes": [...]}`, as the method's own annotation files are.
+
+    Args:
+        annotations: the JSON file.
+        images: folder that the paths in it are relative to.
+
+    Raises:
+        ValueError: when the file has another form, or a label is not among its classes.
+    """
+    content = _read_json(annotations, ("images", "classes"))
+    rows = []
+    for row in content["images"]:
+        if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], list)):
+            raise ValueError(f"{annotations}: an entry of `images` must be [path, [label, ...]], got {row!r}.")
+        rows.append(_image(images, *row))
+    return Annotations(content["classes"], rows)
+
+
+def read_rap(
+    annotations: Path, images: Path, *, split: Literal["train", "test", "all"], partition: int = 0
+) -> Annotations:
+    """Read RAPv1's `RAP_annotation.mat`.
+
+    Args:
+        annotations: the `.mat` file.
+        images: folder of the pictures (`RAP_dataset`).
+        split: part of the chosen partition.
+        partition: which of the file's random partitions into train and test, from 0.
+
+    Raises:
+        ValueError: when the file has another form or holds no such partition.
+    """
+    content = _read_mat(annotations)
+    if not isinstance(content.get("RAP_annotation"), dict):
+        raise ValueError(f"{annotations} holds no struct `RAP_annotation`; it has {_names(content)}.")
+    content = content["RAP_annotation"]
+    names = _strings(_either(content, ("imagesname", "name"), annotations))
+    labels = _strings(_either(content, ("attribute_eng",), annotations))
+    marks = _marks(_either(content, ("label",), annotations), names, labels, annotations)
+    rows: Sequence[int] = range(len(names))
+    if split != "all":
+        partitions = _cells(_either(content, ("partition", "partion"), annotations))  # the file's own spelling
+        if not 0 <= partition < len(partitions):
+            raise ValueError(f"{annotations} holds {len(partitions)} partitions, counted from 0; got {partition}.")
+        rows = [int(row) - 1 for row in _cells(_either(partitions[partition], (f"{split}_index",), annotations))]
+        if not all(0 <= row < len(names) for row in rows):
+            raise ValueError(f"{annotations}: the {split} part names a picture beyond the {len(names)} in the file.")
+    return Annotations(labels, [_image(images, names[row], _marked(labels, marks[row])) for row in rows])
+
+
+def read_pa100k(annotations: Path, images: Path, *, split: Literal["train", "val", "test"]) -> Annotations:
+    """Read PA100K's `annotation.mat`.
+
+    Args:
+        annotations: the `.mat` file.
+        images: folder of the pictures.
+        split: part of the dataset.
+
+    Raises:
+        ValueError: when the file has another form.
+    """
+    content = _read_mat(annotations)
+    labels = _strings(_either(content, ("attributes",), annotations))
+    names = _strings(_either(content, (f"{split}_images_name",), annotations))
+    marks = _marks(_either(content, (f"{split}_label",), annotations), names, labels, annotations)
+    return Annotations(
+        labels, [_image(images, name, _marked(labels, row)) for name, row in zip(names, marks, strict=True)]
+    )
+
+
+def read_nus_wide(
+    annotations: Path,
+    images: Path,
+    *,
+    split: Literal["train", "test", "all"],
+    concepts: Path | None = None,
+    tags: Path | None = None,
+    tag_list: Path | None = None,
+) -> Annotations:
+    r"""Read NUS-WIDE's text files, which all follow the order of the image list.
+
+    A tag named as a concept is left out: people checked the concepts, and nobody the tags. What is left of the tags
+    and the concepts are the label groups `tags` and `concepts` (925 and 81 in the full dataset).
+
+    Args:
+        annotations: image list, one path a line, with `\` or `/`.
+        images: folder that the paths are relative to.
+        split: which of the concepts' files are meant: `Labels_<name>_Train.txt`, `Labels_<name>_Test.txt`, or those
+            without an ending (`AllLabels`).
+        concepts: folder of these files, each with a 0 or 1 a line.
+        tags: table of 0 and 1, one line for each picture and one column for each tag (`AllTags1k.txt`).
+        tag_list: names of its columns, one a line (`TagList1k.txt`).
+
+    Raises:
+        ValueError: when neither concepts nor tags are given, a file is not as long as the image list, or holds
+            something other than 0 and 1.
+    """
+    if (tags is None) != (tag_list is None) or (tags is None and concepts is None):
+        raise ValueError(
+            "NUS-WIDE needs a folder of concepts, or a table of tags with the list of their names, or all."
+        )
+    names = [line.replace("\\", "/") for line in _lines(annotations)]
+    labels: list[list[str]] = [[] for _ in names]
+    groups: dict[str, list[str]] = {"tags": [], "concepts": []}
+    for concept, file in _concept_files(concepts, split) if concepts else ():
+        groups["concepts"].append(concept)
+        for row, (mark,) in enumerate(_mark_lines(file, len(names), 1)):
+            if mark:
+                labels[row].append(concept)
+    if tags and tag_list:
+        tag_names = _lines(tag_list)
+        skipped = set(groups["concepts"])
+        groups["tags"] = [tag for tag in tag_names if tag not in skipped]
+        for row, marks in enumerate(_mark_lines(tags, len(names), len(tag_names))):
+            labels[row].extend(tag for tag, mark in zip(tag_names, marks, strict=True) if mark and tag not in skipped)
+    return Annotations(
+        groups["tags"] + groups["concepts"],
+        [_image(images, name, row) for name, row in zip(names, labels, strict=True)],
+        label_groups={name: group for name, group in groups.items() if group},
+    )
+
+
+def read_multiscene(annotations: Path, images: Path) -> Annotations:
+    """Read MultiScene's CSV, or any other with a picture in the first column and a 0 or 1 in one for each label.
+
+    Args:
+        annotations: the CSV file; a picture's name may lack its ending.
+        images: folder of the pictures.
+
+    Raises:
+        ValueError: when a cell is neither 0 nor 1.
+    """
+    return Annotations(*_read_marks_csv(annotations, images))
+
+
+def read_mlrsnet(annotations: Path, images: Path) -> Annotations:
+    """Read MLRSNet: one CSV for each category, as for MultiScene, with its pictures in a folder of the same name.
+
+    Args:
+        annotations: folder of the CSV files.
+        images: folder of the categories' folders.
+
+    Raises:
+        ValueError: when there is no CSV, the files differ in their labels, or a cell is neither 0 nor 1.
+    """
+    files = sorted(annotations.glob("*.csv"))
+    if not files:
+        raise ValueError(f"There is no CSV file in the folder {str(annotations)!r}.")
+    labels: list[str] = []
+    pictures: list[AnnotatedImage] = []
+    for file in files:
+        own_labels, rows = _read_marks_csv(file, images / file.stem)
+        labels = labels or own_labels
+        if set(own_labels) != set(labels):
+            odd = sorted(set(own_labels) ^ set(labels))
+            raise ValueError(f"{file.name} and {files[0].name} must have the same labels; they differ in {odd}.")
+        pictures.extend(row._replace(name=f"{file.stem}/{row.name}") for row in rows)
+    return Annotations(labels, pictures)
+
+
+def read_table(annotations: Path, images: Path, *, separator: str = "|") -> Annotations:
+    """Read a CSV or JSONL file with `path` and `labels`; its labels are all that occur, in alphabetical order.
+
+    Args:
+        annotations: `.csv` with a header, or `.jsonl` with one object a line, whose `labels` is a list.
+        images: folder that the paths are relative to.
+        separator: what stands between the labels of a CSV cell.
+
+    Raises:
+        ValueError: when the file is neither, or a row has no path or no labels of the right form.
+    """
+    if annotations.suffix.lower() not in (".csv", ".jsonl"):
+        raise ValueError(f"A table of pictures must end in .csv or .jsonl, got {annotations.name!r}.")
+    is_csv = annotations.suffix.lower() == ".csv"
+    rows = []
+    for number, row in _csv_rows(annotations) if is_csv else _jsonl_rows(annotations):
+        path, labels = row.get("path"), row.get("labels")
+        if is_csv and isinstance(labels, str):
+            labels = [stripped for label in labels.split(separator) if (stripped := label.strip())]
+        if not (isinstance(path, str) and path and isinstance(labels, list) and _is_strings(labels)):
+            expected = f"labels separated by {separator!r}" if is_csv else "a list of strings"
+            raise ValueError(
+                f"{annotations}, row {number}: expected a `path` and `labels` ({expected}), got the columns "
+                f"{_names(row)} with {path!r} and {labels!r}."
+            )
+        rows.append(_image(images, path, labels))
+    return Annotations(sorted({label for row in rows for label in row.labels}), rows)
+
+
+def read_label_names(file: Path) -> dict[str, str]:
+    """Read the labels to keep: one a line, or `name in the source<TAB>new name`; lines with `#` are comments.
+
+    Returns:
+        New name by the name in the source.
+
+    Raises:
+        ValueError: when a line has more than one tab, or the file no line.
+    """
+    renamed = {}
+    for line in _lines(file):
+        if line.startswith("#"):
+            continue
+        old, _, new = line.partition("\t")
+        if "\t" in new:
+            raise ValueError(f"{file}: expected one name, or two with a tab between them, got {line!r}.")
+        renamed[old.strip()] = new.strip() or old.strip()
+    if not renamed:
+        raise ValueError(f"The label file {str(file)!r} holds no label.")
+    return renamed
+
+
+def _image(folder: Path, name: str, labels: Iterable[str], boxes: list[Box] | None = None) -> AnnotatedImage:
+    return AnnotatedImage(name, folder / name, list(dict.fromkeys(labels)), boxes)
+
+
+def _renamed(labels: Iterable[str], renamed: dict[str, str]) -> list[str]:
+    return list(dict.fromkeys(renamed[label] for label in labels if label in renamed))
+
+
+def _first_repeated(names: Sequence[str]) -> str:
+    return next(name for index, name in enumerate(names) if name in names[:index])
+
+
+def _names(content: Iterable[str]) -> list[str]:
+    return [name for name in content if not str(name).startswith("__")]
+
+
+def _is_strings(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _lines(file: Path) -> list[str]:
+    return [stripped for line in file.read_text(encoding="utf-8-sig").splitlines() if (stripped := line.strip())]
+
+
+def _read_json(file: Path, keys: Sequence[str]) -> dict[str, Any]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or any(not isinstance(content.get(key), list) for key in keys):
+        found = _names(content) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{file} must hold an object with the lists {list(keys)}, got {found}.")
+    return content
+
+
+def _csv_rows(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        yield from enumerate(csv.DictReader(lines, strict=True), start=1)
+
+
+def _jsonl_rows(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if line.strip():
+            row = json.loads(line)
+            yield number, row if isinstance(row, dict) else {}
+
+
+def _read_marks_csv(file: Path, folder: Path) -> tuple[list[str], list[AnnotatedImage]]:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        header, *rows = [row for row in csv.reader(lines) if row] or [[]]
+    labels = [label.strip() for label in header[1:]]
+    if not labels:
+        raise ValueError(f"{file} must have a header with a column for the picture and one for each label.")
+    images = []
+    for number, (name, *cells) in enumerate(rows, start=1):
+        if len(cells) != len(labels):
+            raise ValueError(f"{file}, row {number}: expected {len(labels)} labels of 0 or 1, got {len(cells)} cells.")
+        marks = _zeros_and_ones(cells, f"{file}, row {number}")
+        images.append(_image(folder, _with_suffix(folder, name.strip()), _marked(labels, marks)))
+    return labels, images
+
+
+def _with_suffix(folder: Path, name: str) -> str:
+    if Path(name).suffix.lower() in _IMAGE_SUFFIXES:
+        return name
+    return next((name + suffix for suffix in _IMAGE_SUFFIXES if (folder / (name + suffix)).is_file()), name)
+
+
+def _zeros_and_ones(cells: Sequence[str], place: str) -> list[bool]:
+    values = {"0": False, "1": True, "0.0": False, "1.0": True}
+    try:
+        return [values[cell.strip()] for cell in cells]
+    except KeyError as error:
+        raise ValueError(f"{place}: a label must be 0 or 1, got {error.args[0]!r}.") from None
+
+
+def _mark_lines(file: Path, num_lines: int, num_columns: int) -> Iterable[list[bool]]:
+    count = 0
+    with file.open(encoding="utf-8") as lines:
+        for cells in (line.split() for line in lines):
+            if not cells:
+                continue
+            count += 1
+            if count > num_lines or len(cells) != num_columns:
+                break
+            yield _zeros_and_ones(cells, f"{file}, row {count}")
+        else:
+            if count == num_lines:
+                return
+            raise ValueError(f"{file} has {count} rows, but the image list has {num_lines}.")
+    if count > num_lines:
+        raise ValueError(f"{file} has more rows than the image list, which has {num_lines}.")
+    raise ValueError(f"{file}, row {count}: expected {num_columns} columns of 0 or 1, got {len(cells)}.")
+
+
+def _concept_files(folder: Path, split: str) -> list[tuple[str, Path]]:
+    ending = "" if split == "all" else f"_{split.capitalize()}"
+    found = []
+    for file in sorted(folder.glob(f"Labels_*{ending}.txt")):
+        name = re.fullmatch(rf"Labels_(.+){ending}", file.stem)
+        if name and not (split == "all" and name[1].endswith(("_Train", "_Test"))):
+            found.append((name[1], file))
+    if not found:
+        raise ValueError(f"There is no file Labels_<name>{ending}.txt in the folder {str(folder)!r}.")
+    return found
+
+
+def _read_mat(file: Path) -> dict[str, Any]:
+    from scipy.io import loadmat
+
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file {str(file)!r}.")
+    try:
+        return loadmat(file, simplify_cells=True)
+    except NotImplementedError as error:  # an HDF5 file
+        raise ValueError(f"{file} is a MATLAB 7.3 file; save it again with `save(..., '-v7')`.") from error
+
+
+def _either(content: dict[str, Any], names: Sequence[str], file: Path) -> Any:
+    for name in names:
+        if name in content:
+            return content[name]
+    raise ValueError(f"{file} holds no field {' or '.join(names)!r}; it has {_names(content)}.")
+
+
+def _cells(value: Any) -> list[Any]:
+    """Cells of a MATLAB array as a list, also where there is one alone, which scipy does not put into an array."""
+    import numpy as np
+
+    return list(np.atleast_1d(np.asarray(value, dtype=object)).ravel())
+
+
+def _strings(value: Any) -> list[str]:
+    return [str(cell).strip() for cell in _cells(value)]
+
+
+def _marks(value: Any, names: list[str], labels: list[str], file: Path) -> Any:
+    """Matrix of truth values, pictures by labels; of RAP's values only 1 says that a label is there."""
+    import numpy as np
+
+    marks = np.asarray(value)
+    if marks.size != len(names) * len(labels):
+        raise ValueError(
+            f"{file}: {len(names)} pictures and {len(labels)} labels need a matrix of that shape, got {marks.shape}."
+        )
+    return marks.reshape(len(names), len(labels)) == 1
+
+
+def _marked(labels: Sequence[str], marks: Iterable[Any]) -> list[str]:
+    return [label for label, mark in zip(labels, marks, strict=True) if mark]
+
+
+__all__ = [
+    "AnnotatedImage",
+    "Annotations",
+    "Box",
+    "read_coco",
+    "read_label_names",
+    "read_mlrsnet",
+    "read_multiscene",
+    "read_nus_wide",
+    "read_pa100k",
+    "read_ram_json",
+    "read_rap",
+    "read_table",
+]

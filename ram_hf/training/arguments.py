@@ -1,0 +1,436 @@
+"""Training configuration: one dataclass, read from one YAML file whose every key the command line can override."""
+
+import difflib
+import json
+import os
+import re
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from transformers import HfArgumentParser
+
+# Of each pair exactly one is set; one that is given on the command line takes the place of its partner in the YAML.
+_ALTERNATIVES = (("label_column", "label_columns"), ("max_steps", "num_epochs"))
+_LABEL_LISTS = ("seen_labels", "unseen_labels")
+_NEED_EVAL_SPLIT = ("eval_dataset", "eval_steps", "max_eval_images", "metric_for_best")
+_ABOVE_ZERO = (
+    *("max_steps", "num_epochs", "per_device_batch_size", "gradient_accumulation_steps"),
+    *("schedule_epochs", "schedule_steps", "max_grad_norm", "image_size", "eval_batch_size"),
+    *("eval_steps", "max_eval_images", "save_steps", "keep_checkpoints", "log_steps"),
+)
+_AT_LEAST_ZERO = (
+    *("adapter_learning_rate", "temperature_learning_rate", "token_learning_rate", "warmup_learning_rate"),
+    *("weight_decay", "warmup_epochs", "warmup_steps", "num_workers", "shuffle_buffer", "seed"),
+)
+
+
+def _about(text: str) -> dict[str, str]:
+    return {"help": text}
+
+
+@dataclass(kw_only=True)
+class RamTrainingArguments:
+    """Everything a training run is told; each field carries its own help text.
+
+    Learning rates, momenta and schedule default to the published recipe (48 seen labels of COCO). Facts about the
+    architecture stay in `RamConfig` and pass through `ram_config`.
+
+    Raises:
+        TypeError: when a value is of another type than its field.
+        ValueError: when a number is out of its range, or two fields contradict each other.
+
+    Example:
+        >>> arguments = RamTrainingArguments(
+        ...     model="openai/clip-vit-base-patch16", dataset="prepared/rap", output_dir="runs/rap",
+        ...     label_column="labels", seen_labels="prepared/rap/labels.txt", max_steps=1000,
+        ... )
+    """
+
+    model: str = field(metadata=_about("a CLIP or a RAM model: id on the Hub or local folder"))
+    dataset: str = field(
+        metadata=_about(
+            "id on the Hub, folder of shards or pictures, or a glob of data files; local paths are relative to the "
+            "working directory"
+        )
+    )
+    output_dir: str = field(metadata=_about("folder for checkpoints, logs and the trained model"))
+    seen_labels: list[str] | str = field(
+        default_factory=list,
+        metadata=_about(
+            "labels to train on: a list, or a text file with one a line (in a YAML, relative to the YAML's folder); "
+            "on the command line one value is a file, several are labels"
+        ),
+    )
+    unseen_labels: list[str] | str = field(
+        default_factory=list,
+        metadata=_about("labels that only evaluation uses, given as `seen_labels`; none by default"),
+    )
+
+    model_revision: str | None = field(default=None, metadata=_about("branch, tag or commit of `model` on the Hub"))
+    ram_config: dict[str, Any] = field(
+        default_factory=dict,
+        metadata=_about(
+            "fields of RamConfig that differ from its defaults, such as prompt_layers or local_temperature; a JSON "
+            "object on the command line"
+        ),
+    )
+    gradient_checkpointing: bool = field(
+        default=False, metadata=_about("compute activations again in the backward pass: less memory, more time")
+    )
+
+    dataset_name: str | None = field(default=None, metadata=_about("configuration of `dataset` on the Hub"))
+    dataset_revision: str | None = field(
+        default=None, metadata=_about("branch, tag or commit of `dataset` on the Hub")
+    )
+    data_files: dict[str, Any] | None = field(
+        default=None,
+        metadata=_about(
+            "file names or globs inside `dataset`, by split; without it `datasets` finds them. A JSON object on the "
+            "command line"
+        ),
+    )
+    split: str = field(default="train", metadata=_about("split to train on"))
+    streaming: bool = field(
+        default=False, metadata=_about("read the data as it is needed, instead of copying it to the local cache first")
+    )
+    image_column: str = field(default="image", metadata=_about("column with the pictures"))
+    label_column: str | None = field(
+        default=None, metadata=_about("column with the labels of a picture; dots lead into structs")
+    )
+    label_columns: list[str] | None = field(
+        default=None, metadata=_about("in place of `label_column`: columns of 0 and 1, each named as its label")
+    )
+    shuffle_buffer: int = field(
+        default=1000, metadata=_about("pictures from which a stream draws the next one at random; 0 keeps its order")
+    )
+    num_workers: int = field(
+        default=4, metadata=_about("threads of each process that decode pictures; 0: none beside the main one")
+    )
+    image_size: int | None = field(
+        default=None,
+        metadata=_about("side, in pixels, of the square that pictures are squashed to; None: the model's"),
+    )
+    image_mean: list[float] | None = field(
+        default=None, metadata=_about("mean of red, green and blue, for pixels in [0, 1]; None: the processor's")
+    )
+    image_std: list[float] | None = field(
+        default=None, metadata=_about("standard deviation of red, green and blue; None: the processor's")
+    )
+    augment: bool = field(
+        default=True, metadata=_about("flip, shift, colour, distort and partly erase the training pictures at random")
+    )
+
+    max_steps: int | None = field(default=None, metadata=_about("optimizer steps to train for"))
+    num_epochs: float | None = field(
+        default=None, metadata=_about("in place of `max_steps`: passes over the data, which must tell its length")
+    )
+    per_device_batch_size: int = field(default=32, metadata=_about("pictures of one forward pass in each process"))
+    gradient_accumulation_steps: int = field(
+        default=1, metadata=_about("forward passes whose gradients are added up for one optimizer step")
+    )
+    gather_loss: bool = field(
+        default=True,
+        metadata=_about(
+            "contrast each label with the pictures of all processes, so that the loss depends on the total batch alone"
+        ),
+    )
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
+        default=None, metadata=_about("precision of the forward pass; None: what `accelerate launch` says")
+    )
+    adapter_learning_rate: float = field(
+        default=5e-6, metadata=_about("AdamW's peak learning rate for the Ladder Local Adapters")
+    )
+    temperature_learning_rate: float = field(
+        default=5e-5, metadata=_about("AdamW's peak learning rate for the two temperatures")
+    )
+    token_learning_rate: float = field(
+        default=1e-3, metadata=_about("peak learning rate of SGD with momentum for ladder tokens and prompts")
+    )
+    weight_decay: float = field(default=1e-4, metadata=_about("AdamW's weight decay"))
+    warmup_learning_rate: float = field(
+        default=5e-7, metadata=_about("learning rate at the first step of the warm-up, for every group")
+    )
+    warmup_epochs: float = field(default=3.0, metadata=_about("length of the linear warm-up; 0 for none"))
+    warmup_steps: int | None = field(
+        default=None, metadata=_about("takes the place of `warmup_epochs`; needed where the data has no length")
+    )
+    schedule_epochs: float = field(
+        default=60.0,
+        metadata=_about("epoch at which the cosine schedule reaches zero; training may end long before, as published"),
+    )
+    schedule_steps: int | None = field(
+        default=None, metadata=_about("takes the place of `schedule_epochs`; needed where the data has no length")
+    )
+    ema_decay: float = field(
+        default=0.9997, metadata=_about("decay, per step, of the moving average of the weights; 0 for no averaging")
+    )
+    max_grad_norm: float | None = field(
+        default=None, metadata=_about("clip the norm of the gradient to this; None: no clipping")
+    )
+    seed: int = field(default=0, metadata=_about("seed of everything that is random"))
+
+    eval_split: str | None = field(default=None, metadata=_about("split to evaluate on; None: no evaluation"))
+    eval_dataset: str | None = field(
+        default=None, metadata=_about("where `eval_split` is, if not in `dataset`; columns are named as in `dataset`")
+    )
+    eval_steps: int | None = field(
+        default=None, metadata=_about("evaluate every so many optimizer steps; None: at the end only")
+    )
+    eval_batch_size: int = field(default=32, metadata=_about("pictures of one evaluation batch in each process"))
+    max_eval_images: int | None = field(
+        default=None, metadata=_about("evaluate on the first so many pictures; None: all")
+    )
+    metric_for_best: str | None = field(
+        default=None,
+        metadata=_about("metric whose highest value marks the checkpoint to keep as the best, such as zsl/mAP"),
+    )
+
+    save_steps: int = field(default=1000, metadata=_about("write a checkpoint every so many optimizer steps"))
+    keep_checkpoints: int = field(default=2, metadata=_about("newest checkpoints to keep, besides the best"))
+    resume: bool = field(
+        default=True, metadata=_about("go on from the newest checkpoint in `output_dir`, if it has one")
+    )
+    log_steps: int = field(default=50, metadata=_about("log loss and learning rates every so many optimizer steps"))
+    report_to: str = field(
+        default="tensorboard", metadata=_about("tracker to log to, as Accelerate names it (wandb, ...), or none")
+    )
+
+    def __post_init__(self):
+        for name, hint in _hints().items():
+            setattr(self, name, _coerced(name, getattr(self, name), hint))
+        self._check_choices()
+        self._check_ranges()
+        _check_ram_config(self.ram_config)
+
+    def _check_choices(self) -> None:
+        for first, second in _ALTERNATIVES:
+            given = [name for name in (first, second) if getattr(self, name) is not None]
+            if len(given) != 1:
+                got = f"got {getattr(self, first)!r} and {getattr(self, second)!r}" if given else "neither is given"
+                raise ValueError(f"Exactly one of `{first}` and `{second}` must be given; {got}.")
+        if not self.seen_labels:
+            raise ValueError("`seen_labels` is missing: give the labels to train on, as a list or as a text file.")
+        if self.label_columns == []:
+            raise ValueError("`label_columns` is empty: name the columns of 0 and 1.")
+        if self.eval_split is None and (useless := [name for name in _NEED_EVAL_SPLIT if getattr(self, name)]):
+            raise ValueError(f"`{useless[0]}` has no effect without `eval_split`: say which split to evaluate on.")
+
+    def _check_ranges(self) -> None:
+        for name in _ABOVE_ZERO:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"`{name}` must be above 0, got {value}.")
+        for name in _AT_LEAST_ZERO:
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"`{name}` must be at least 0, got {value}.")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"`ema_decay` must be at least 0 and below 1, got {self.ema_decay}.")
+        for name in ("image_mean", "image_std"):
+            value = getattr(self, name)
+            if value is not None and len(value) != 3:
+                raise ValueError(f"`{name}` must hold three numbers, for red, green and blue; got {value}.")
+        if self.image_std is not None and min(self.image_std) <= 0:
+            raise ValueError(f"`image_std` must be above 0, got {self.image_std}.")
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        """Past its end the cosine would rise again; across units (steps and epochs) only the loop can tell."""
+        if self.schedule_steps is not None:
+            end, inner = "schedule_steps", ["warmup_steps", "max_steps"]
+        else:
+            end, inner = "schedule_epochs", ["warmup_epochs", "num_epochs"]
+            if self.warmup_steps is not None:
+                inner.remove("warmup_epochs")
+        for name in inner:
+            value = getattr(self, name)
+            if value is not None and value > getattr(self, end):
+                raise ValueError(f"`{end}` must be at least `{name}`, got {getattr(self, end)} and {value}.")
+
+
+def parse_arguments(argv: list[str]) -> RamTrainingArguments:
+    """Read the training configuration from a command line.
+
+    Args:
+        argv: options such as `["--config", "configs/coco.yaml", "--max_steps", "100"]`, without the program's name.
+            What stands there overrides the YAML file. `--help` prints every option and exits.
+
+    Raises:
+        FileNotFoundError: when the YAML file does not exist.
+        TypeError: when a value in the YAML file has the wrong type.
+        ValueError: when an option or a key is unknown (the message has the nearest one), a required one is missing,
+            a value on the command line cannot be read, or two fields contradict each other.
+    """
+    parser = _Parser(RamTrainingArguments, prog="ram-hf train", allow_abbrev=False)
+    parser.add_argument("--config", metavar="YAML", help="file that holds any of the options below by their names")
+    parser.register("type", dict[str, Any], json_object)
+    given = _given_options(argv)
+    config = _config_path(argv)
+    values = {} if config is None else read_config(config)
+    for alternatives in _ALTERNATIVES:
+        if given.intersection(alternatives):
+            for name in alternatives:
+                values.pop(name, None)
+    # argparse asks for required options among its arguments and does not look at the namespace.
+    required = [f"--{name}={values[name]}" for name in ("model", "dataset", "output_dir") if name in values]
+    parsed = vars(parser.parse_args([*required, *argv], Namespace(**values)))
+    del parsed["config"]
+    for name in given.intersection(_LABEL_LISTS):
+        if len(parsed[name]) == 1:
+            parsed[name] = parsed[name][0]  # one value is a file
+    return RamTrainingArguments(**parsed)
+
+
+def read_config(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the keys that a YAML file sets, with their types checked; label files are resolved against its folder.
+
+    Args:
+        path: YAML file whose keys are fields of [`RamTrainingArguments`].
+
+    Raises:
+        FileNotFoundError: when the file does not exist.
+        TypeError: when a value has the wrong type.
+        ValueError: when the file is not a YAML mapping, or a key is unknown.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no configuration file {str(path)!r}.")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold `key: value` lines, got {type(values).__name__}.")
+    hints = _hints()
+    for key in values:
+        if key not in hints:
+            raise ValueError(f"{path}: unknown key `{key}`{_nearest(str(key), hints)}")
+    checked = {key: _coerced(f"{path}: {key}", value, hints[key]) for key, value in values.items()}
+    for name in _LABEL_LISTS:
+        if isinstance(checked.get(name), str):
+            checked[name] = str(path.parent / Path(checked[name]).expanduser())
+    return checked
+
+
+class _Parser(HfArgumentParser):
+    """Raises its errors: argparse would print a page of usage, with the message below it, and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message[:1].upper()}{message[1:].rstrip('.')}. See `ram-hf train --help`.")
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 5e-6 as a number, as YAML 1.2 does; PyYAML follows YAML 1.1, where it lacks a dot and is a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read a JSON object from the command line; argparse shows this name when it cannot."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return value
+
+
+def _given_options(argv: Iterable[str]) -> set[str]:
+    """Names of the fields that the command line sets; unknown options are refused here."""
+    options = set(_option_names())
+    given = set()
+    for token in argv:
+        if not re.match(r"--[a-zA-Z]", token):
+            continue
+        name = token[2:].partition("=")[0].replace("-", "_")
+        if name not in options:
+            raise ValueError(f"Unknown option `--{name}`{_nearest(name, options)}")
+        given.add(name if name in _hints() else name.removeprefix("no_"))
+    return given - {"config", "help"}
+
+
+def _option_names() -> list[str]:
+    on_by_default = [f"no_{item.name}" for item in fields(RamTrainingArguments) if item.default is True]
+    return [*_hints(), *on_by_default, "config", "help"]
+
+
+def _config_path(argv: list[str]) -> str | None:
+    """Value of the last `--config`; a missing value is left to the parser to refuse."""
+    path = None
+    for token, following in zip(argv, [*argv[1:], None], strict=True):
+        if token == "--config":
+            path = following
+        elif token.startswith("--config="):
+            path = token.partition("=")[2]
+    return path
+
+
+def _hints() -> dict[str, Any]:
+    return get_type_hints(RamTrainingArguments)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean `{nearest[0]}`?" if nearest else "."
+
+
+def _check_ram_config(ram_config: Mapping[str, Any]) -> None:
+    if not ram_config:
+        return
+    from ..model.configuration_ram import RamConfig
+
+    # A transformers config keeps a misspelt key in silence, so the names are checked here.
+    known = [name for name in RamConfig.__annotations__ if not name.startswith(("clip_", "base_model_"))]
+    for name in ram_config:
+        if name not in known:
+            raise ValueError(f"`ram_config` has the unknown field `{name}`{_nearest(name, known)}")
+
+
+def _coerced(name: str, value: Any, hint: Any) -> Any:
+    """Return the value as the type that the hint asks for, where nothing is lost; refuse it otherwise."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in args:
+            return None
+        for arg in args:
+            try:
+                return _coerced(name, value, arg)
+            except TypeError:
+                continue
+    elif origin is Literal:
+        if value is False and "no" in args:
+            return "no"  # an unquoted `no` in YAML
+        if value in args:
+            return value
+    elif origin is list and isinstance(value, list | tuple):
+        return [_coerced(f"{name}[{index}]", entry, args[0]) for index, entry in enumerate(value)]
+    elif origin is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return dict(value)
+    elif hint is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    elif hint is float and type(value) in (int, float):
+        return float(value)
+    elif hint in (bool, int, str) and type(value) is hint:  # a bool is no number
+        return value
+    raise TypeError(f"`{name}` must be {_described(hint)}, got {value!r} ({type(value).__name__}).")
+
+
+def _described(hint: Any) -> str:
+    names = {str: "a string", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_described(arg) for arg in args)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(arg) for arg in args)
+    if origin is list:
+        return f"a list (each entry {_described(args[0])})"
+    return "a mapping" if origin is dict else names[hint]
+
+
+__all__ = ["RamTrainingArguments", "parse_arguments", "read_config"]
