@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypedDict, TypeVar
 import numpy as np
 import torch
 
-from .sources import AnyDataset, RowReader
+from .sources import AnyDataset, Box, RowReader
 from .streams import RawRow, RowStream, StreamState, one_pass_batches
 from .transforms import EvalTransform, decode_image
 
@@ -27,6 +27,10 @@ class Sample(NamedTuple):
 
     pixel_values: np.ndarray  # (3, H, W) float32
     labels: np.ndarray  # (L,) float32, 1 or 0
+    boxes: dict[str, list[list[float]]] | None = (
+        None  # [x0, y0, x1, y1] in pixels by label name, if the reader has them
+    )
+    size: tuple[int, int] | None = None  # width and height of the upright picture, in pixels
 
 
 class Inputs(TypedDict):
@@ -34,6 +38,13 @@ class Inputs(TypedDict):
 
     pixel_values: torch.Tensor  # (B, 3, H, W) float32
     labels: torch.Tensor  # (B, L) float32, 1 or 0
+
+
+class EvaluationInputs(Inputs, total=False):
+    """A batch to evaluate on; boxes and sizes, one entry an image, where the reader reads boxes (see [`Sample`])."""
+
+    boxes: list[dict[str, list[list[float]]] | None]
+    sizes: list[tuple[int, int]]
 
 
 class LoadedBatch(NamedTuple):
@@ -78,14 +89,22 @@ class PrepareRow:
         Raises:
             ValueError: when the picture is missing or cannot be decoded; the message has its path where it has one.
         """
-        image, names, _, path = self._reader.read(row)
+        image, names, boxes, path = self._reader.read(row)
         try:
             picture = decode_image(image, draft_size=self._draft_size)
         except (ValueError, OSError) as error:
             raise ValueError(f"{error} (picture {path!r})" if path else str(error)) from error
         labels = np.zeros(len(self._columns), dtype=np.float32)
         labels[[self._columns[name] for name in names if name in self._columns]] = 1
-        return Sample(self._transform(picture, rng), labels)
+        boxes_by_label = None if boxes is None else self._boxes_by_label(boxes)
+        return Sample(self._transform(picture, rng), labels, boxes_by_label, picture.size)
+
+    def _boxes_by_label(self, boxes: Sequence[Box]) -> dict[str, list[list[float]]]:
+        by_label: dict[str, list[list[float]]] = {}
+        for box in boxes:
+            if box["label"] in self._columns:
+                by_label.setdefault(box["label"], []).append([box["x0"], box["y0"], box["x1"], box["y1"]])
+        return by_label
 
 
 class BatchLoader:
@@ -197,7 +216,7 @@ def evaluation_batches(
     world_size: int = 1,
     num_workers: int = 0,
     prefetch_batches: int = 2,
-) -> Generator[tuple[int, Inputs], None, None]:
+) -> Generator[tuple[int, EvaluationInputs], None, None]:
     """Prepare this rank's batches of one pass over a dataset (see [`one_pass_batches`]).
 
     Args:
@@ -229,13 +248,19 @@ def evaluation_batches(
     return _grouped(map_ahead(prepare_row, rows, num_workers=num_workers, prefetch=prefetch_batches * batch_size))
 
 
-def _grouped(prepared: Generator[tuple[int, bool, Sample], None, None]) -> Generator[tuple[int, Inputs], None, None]:
+def _grouped(
+    prepared: Generator[tuple[int, bool, Sample], None, None],
+) -> Generator[tuple[int, EvaluationInputs], None, None]:
     samples: list[Sample] = []
     try:
         for number, is_last, sample in prepared:
             samples.append(sample)
             if is_last:
-                yield number, collate(samples)
+                inputs: EvaluationInputs = {**collate(samples)}
+                if samples[0].boxes is not None:
+                    inputs["boxes"] = [sample.boxes for sample in samples]
+                    inputs["sizes"] = [sample.size for sample in samples if sample.size is not None]
+                yield number, inputs
                 samples = []
     finally:
         prepared.close()
@@ -312,6 +337,7 @@ def _prepare_named(prepare: Prepare, row: Mapping[str, Any], rng: np.random.Gene
 
 __all__ = [
     "BatchLoader",
+    "EvaluationInputs",
     "Inputs",
     "LoadedBatch",
     "PrepareRow",

@@ -119,8 +119,12 @@ class EvaluationReport:
         """Everything, as plain Python objects that JSON can hold; undefined numbers are None, fractions in [0, 1]."""
         return {name: report.to_dict() for name, report in self.settings.items()}
 
-    def to_table(self) -> str:
-        """A table for people, in percent: one line for each metric, one column for each setting, then remarks."""
+    def to_table(self, *, per_label: bool = False) -> str:
+        """A table for people, in percent: one line for each metric, one column for each setting, then remarks.
+
+        Args:
+            per_label: add the average precision and the number of positive images of each label.
+        """
         columns = {name: report.metrics() for name, report in self.settings.items()}
         rows = list(dict.fromkeys(row for metrics in columns.values() for row in metrics))
         first_width = max(len("in percent"), *map(len, rows))
@@ -132,7 +136,19 @@ class EvaluationReport:
             lines.append("  ".join([row.ljust(first_width), *cells]))
         lines.append("")
         lines.extend(f"{name}: {_remarks(report)}" for name, report in self.settings.items())
+        if per_label:
+            lines.extend(line for name, report in self.settings.items() for line in _label_lines(name, report))
         return "\n".join(lines)
+
+
+def _label_lines(setting: str, report: SettingReport) -> list[str]:
+    width = max(len("label"), *(len(label.name) for label in report.labels))
+    head = ["", f"{setting}: {'label'.ljust(width)}  positives      AP"]
+    indent = " " * (len(setting) + 2)
+    return head + [
+        f"{indent}{label.name.ljust(width)}  {label.num_positives:9}  {_percent(label.average_precision):>6}"
+        for label in report.labels
+    ]
 
 
 def _percent(value: float | None) -> str:

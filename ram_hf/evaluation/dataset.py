@@ -1,0 +1,114 @@
+"""Evaluation on a dataset: rows in, report out."""
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..data.label_set import LabelSet
+from ..data.loading import PrepareRow, evaluation_batches
+from ..data.sources import AnyDataset, RowReader
+from ..data.transforms import EvalTransform
+from ..model.modeling_ram import RamModel
+from ..model.processing_ram import RamProcessor
+from .evaluator import evaluate_model, evaluation_settings
+from .report import EvaluationReport
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_TOP_K = (3, 5)
+
+
+def evaluate_on_dataset(
+    model: RamModel,
+    processor: RamProcessor,
+    dataset: AnyDataset,
+    reader: RowReader,
+    *,
+    label_set: LabelSet,
+    batch_size: int = 32,
+    num_workers: int = 4,
+    max_images: int | None = None,
+    accelerator: "Accelerator | None" = None,
+) -> EvaluationReport:
+    """Judge a model on the rows of a dataset: unseen labels alone (ZSL) and all labels (GZSL), or one plain list.
+
+    Args:
+        model: on the device to run on.
+        processor: of the model; pictures are squashed and normalised as it says.
+        dataset: as `open_dataset` gave it.
+        reader: of its rows; with a boxes column the pointing game is played as well.
+        label_set: without unseen labels, its seen ones are the plain list.
+        batch_size: images of one forward pass.
+        num_workers: threads that decode.
+        max_images: judge by the first so many rows.
+        accelerator: of the running processes; the report is the same for any number of them, to the last digit.
+
+    Returns:
+        [`EvaluationReport`]. Top-k metrics are left out for a k above the number of labels.
+
+    Raises:
+        ValueError: when a label is not among those that the dataset knows, or a row cannot be read.
+    """
+    check_labels(label_set.names, reader)
+    dataset = reader.select(dataset)
+    if max_images is not None:
+        dataset = dataset.take(max_images)
+    batches = evaluation_batches(
+        dataset,
+        PrepareRow(reader, EvalTransform(**pixel_options(processor)), label_names=label_set.names),
+        batch_size=batch_size,
+        rank=0 if accelerator is None else accelerator.process_index,
+        world_size=1 if accelerator is None else accelerator.num_processes,
+        num_workers=num_workers,
+    )
+    settings = evaluation_settings(len(label_set), unseen=range(len(label_set.seen), len(label_set)))
+    fewest = min(len(indices) for indices in settings.values())
+    with torch.no_grad():
+        label_ids = processor(labels=label_set.names)["input_ids"].to(model.device)
+        was_training = model.training
+        label_features = model.eval().get_label_features(label_ids)
+        model.train(was_training)
+    try:
+        return evaluate_model(
+            model,
+            batches,
+            label_names=label_set.names,
+            label_features=label_features,
+            settings=settings,
+            ks=[k for k in _TOP_K if k <= fewest] or [1],
+            accelerator=accelerator,
+        )
+    finally:
+        batches.close()
+
+
+def pixel_options(processor: RamProcessor) -> dict[str, Any]:
+    """Side of the square, mean and standard deviation, as the transforms of `data.transforms` take them."""
+    image_processor = processor.image_processor
+    return {
+        "size": dict(image_processor.size)["height"],
+        "mean": image_processor.image_mean,
+        "std": image_processor.image_std,
+    }
+
+
+def check_labels(names: Sequence[str], reader: RowReader) -> None:
+    """Refuse a label that the dataset does not have, where it knows all of its labels.
+
+    Raises:
+        ValueError: the message has the nearest label that is there.
+    """
+    known = reader.label_names
+    if known is None:
+        return
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(known[:8])}, ..."
+            raise ValueError(f"The dataset has no label {name!r}: {hint}")
+
+
+__all__ = ["check_labels", "evaluate_on_dataset", "pixel_options"]

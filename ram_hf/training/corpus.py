@@ -1,0 +1,91 @@
+"""The rows of a run: what the arguments say about data, opened for training and for evaluation."""
+
+from transformers.utils import logging
+
+from ..data.label_set import LabelSet
+from ..data.loading import BatchLoader, PrepareRow
+from ..data.sources import AnyDataset, RowReader, open_dataset
+from ..data.streams import RowStream, count_rows
+from ..data.transforms import EvalTransform, TrainTransform
+from ..evaluation.dataset import check_labels, pixel_options
+from ..model.processing_ram import RamProcessor
+from .arguments import RamTrainingArguments
+
+logger = logging.get_logger(__name__)
+
+
+def open_training(
+    arguments: RamTrainingArguments, label_set: LabelSet, processor: RamProcessor, *, rank: int, world_size: int
+) -> tuple[BatchLoader, AnyDataset]:
+    """Open this process's share of the training rows.
+
+    Returns:
+        Endless batches with the seen labels as columns, and the dataset behind them.
+
+    Raises:
+        ValueError: when a column or a label does not fit the data.
+    """
+    dataset = open_dataset(
+        arguments.dataset,
+        split=arguments.split,
+        name=arguments.dataset_name,
+        revision=arguments.dataset_revision,
+        data_files=arguments.data_files,
+        streaming=arguments.streaming,
+    )
+    reader = _reader(dataset, arguments)
+    check_labels(label_set.seen, reader)
+    dataset = reader.select(dataset)
+    transform = (TrainTransform if arguments.augment else EvalTransform)(**pixel_options(processor))
+    stream = RowStream(
+        dataset,
+        seed=arguments.seed,
+        shuffle_buffer=arguments.shuffle_buffer,
+        rank=rank,
+        world_size=world_size,
+    )
+    loader = BatchLoader(
+        stream,
+        PrepareRow(reader, transform, label_names=label_set.seen),
+        batch_size=arguments.per_device_batch_size,
+        num_workers=arguments.num_workers,
+    )
+    return loader, dataset
+
+
+def open_evaluation(arguments: RamTrainingArguments) -> tuple[AnyDataset, RowReader]:
+    """Open the rows to evaluate on, and their reader.
+
+    Raises:
+        ValueError: when a column does not fit the data.
+    """
+    elsewhere = arguments.eval_dataset is not None
+    dataset = open_dataset(
+        arguments.eval_dataset or arguments.dataset,
+        split=str(arguments.eval_split),
+        name=None if elsewhere else arguments.dataset_name,
+        revision=None if elsewhere else arguments.dataset_revision,
+        data_files=None if elsewhere else arguments.data_files,
+        streaming=arguments.streaming,
+    )
+    return dataset, _reader(dataset, arguments)
+
+
+def number_of_rows(dataset: AnyDataset) -> int:
+    """Rows of a dataset; a stream whose source does not say is read through once, labels only."""
+    rows = count_rows(dataset)
+    if rows is None:
+        logger.warning("The stream does not say how long it is: counting its rows once. `max_steps` would spare that.")
+        columns = list(dataset.features or [])
+        narrow = dataset.select_columns(columns[-1:]) if columns else dataset
+        rows = sum(1 for _ in narrow)
+    return rows
+
+
+def _reader(dataset: AnyDataset, arguments: RamTrainingArguments) -> RowReader:
+    return RowReader.from_dataset(
+        dataset,
+        image_column=arguments.image_column,
+        label_column=arguments.label_column,
+        label_columns=arguments.label_columns,
+    )

@@ -1,0 +1,382 @@
+"""The training run, from top to bottom: prepare, step, log, evaluate, save."""
+
+import math
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, gather_object, set_seed
+from torch import Tensor, nn
+from transformers.utils import logging
+
+from ..data.label_set import LabelSet
+from ..data.loading import Inputs
+from ..data.streams import StreamState
+from ..evaluation.dataset import evaluate_on_dataset
+from ..evaluation.report import EvaluationReport
+from ..model.losses import multi_matching_loss
+from ..model.modeling_ram import RamModel
+from ..model.processing_ram import RamProcessor
+from .arguments import RamTrainingArguments
+from .checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoint
+from .corpus import number_of_rows, open_evaluation, open_training
+from .ema import MovingAverage, trained_state
+from .gathered_loss import gathered_matching_loss
+from .logbook import Logbook
+from .optimization import ParameterGroup, cosine_with_warmup, make_optimizers, parameter_groups, set_learning_rates
+from .start import prepare_model
+
+logger = logging.get_logger(__name__)
+
+
+def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
+    """Train a model as the arguments say; `output_dir` ends as a folder that `RamModel.from_pretrained` takes.
+
+    Checkpoints go to `output_dir/checkpoints`, the best model by `metric_for_best` to `output_dir/best`, one line a
+    logged step to `output_dir/metrics.jsonl`. A run that was killed goes on from its newest checkpoint, to the same
+    weights as if it had never stopped.
+
+    Returns:
+        The evaluation at the end, or None without `eval_split`.
+
+    Raises:
+        FloatingPointError: when the loss is not finite; the message says which term and at which step.
+        KeyboardInterrupt: when interrupted or terminated; a checkpoint is written first.
+        OSError: when a checkpoint cannot be written; the one before it stays whole.
+        ValueError: when the arguments do not fit the data, the model or the checkpoint to go on from.
+    """
+    # Prepare.
+    accelerator = _make_accelerator(arguments)
+    set_seed(arguments.seed)
+    place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
+    label_set = LabelSet.from_options(arguments.seen_labels, arguments.unseen_labels)
+    model, processor = prepare_model(arguments)
+    loader, dataset = open_training(arguments, label_set, processor, **place)
+    label_ids = processor(labels=label_set.seen)["input_ids"].to(accelerator.device)
+    steps = _StepCounts(arguments, lambda: number_of_rows(dataset), accelerator.num_processes)
+    schedule = cosine_with_warmup(
+        warmup_steps=steps.warmup, total_steps=steps.schedule, warmup_learning_rate=arguments.warmup_learning_rate
+    )
+    model.to(accelerator.device)
+    groups = parameter_groups(model)
+    optimizers = make_optimizers(groups, learning_rates=_peak_rates(arguments), weight_decay=arguments.weight_decay)
+    run = _Run(arguments, accelerator, model, processor, label_set)
+    run.prepare(optimizers)
+    step, stream_state = run.resume()
+    if stream_state is not None:
+        loader.load_state_dict(stream_state)
+    _tell_what_trains(groups, steps, accelerator)
+    logbook = Logbook(Path(arguments.output_dir), accelerator, first_step=step, total_steps=steps.total)
+    pictures = arguments.per_device_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
+
+    with loader, _stop_signals() as stop_asked:
+        batches = iter(loader)
+        run.wrapped.train()
+        while step < steps.total:
+            # Step.
+            rates = set_learning_rates(run.optimizers, schedule, step)
+            terms = torch.zeros(2, device=accelerator.device)
+            for index in range(arguments.gradient_accumulation_steps):
+                inputs, stream_state = next(batches)
+                is_last = index == arguments.gradient_accumulation_steps - 1
+                with nullcontext() if is_last else accelerator.no_sync(run.wrapped):
+                    part = run.loss_terms(inputs, label_ids) / arguments.gradient_accumulation_steps
+                    accelerator.backward(part.sum())
+                terms += part.detach()
+            global_loss, local_loss, stopped = _agree(accelerator, terms, stop_asked())
+            _check_finite(global_loss, local_loss, step + 1, run.checkpoints)
+            if arguments.max_grad_norm is not None:
+                accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
+            for optimizer in run.optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            run.update_average()
+            step += 1
+
+            # Log, evaluate, save.
+            loss = global_loss + local_loss
+            logbook.advance(pictures=pictures, loss=loss)
+            if step % arguments.log_steps == 0 or step == steps.total:
+                values = {"loss": loss, "loss/global": global_loss, "loss/local": local_loss}
+                logbook.write(step, {**values, **{f"learning_rate/{name}": rate for name, rate in rates.items()}})
+            if arguments.eval_steps and step % arguments.eval_steps == 0 and step < steps.total:
+                run.evaluate(step, logbook)
+                logbook.restart_clock()
+            if stopped or step % arguments.save_steps == 0 or step == steps.total:
+                run.save(step, stream_state)
+            if stopped and step < steps.total:
+                raise KeyboardInterrupt(f"stopped at step {step}; run the same command again to go on")
+
+    report = run.evaluate(step, logbook) if arguments.eval_split else None
+    run.save_model(Path(arguments.output_dir))
+    logbook.close()
+    accelerator.end_training()
+    return report
+
+
+class _Run:
+    """What the steps of a run share: model, average, optimizers, and where they are kept."""
+
+    def __init__(
+        self,
+        arguments: RamTrainingArguments,
+        accelerator: Accelerator,
+        model: RamModel,
+        processor: RamProcessor,
+        label_set: LabelSet,
+    ):
+        self.arguments, self.accelerator = arguments, accelerator
+        self.model, self.processor, self.label_set = model, processor, label_set
+        self.output_dir = Path(arguments.output_dir)
+        self.checkpoints = self.output_dir / "checkpoints"
+        self.average = MovingAverage(model, arguments.ema_decay) if arguments.ema_decay else None
+        self.best: float | None = None
+
+    def prepare(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Let Accelerate wrap model and optimizers. Batch norm is synchronised where torch can, which is on CUDA."""
+        model: nn.Module = self.model
+        if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
+            # Replaces the batch norms inside `model.ladder`, in place.
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.wrapped, *self.optimizers = self.accelerator.prepare(model, *optimizers)
+
+    def loss_terms(self, inputs: Inputs, label_ids: Tensor) -> Tensor:
+        """Loss of the global and of the local logits, shape (2,)."""
+        device = self.accelerator.device
+        pixel_values = inputs["pixel_values"].to(device, non_blocking=True)
+        labels = inputs["labels"].to(device, non_blocking=True)
+        output = self.wrapped(pixel_values, input_ids=label_ids, labels=labels)
+        gather = self.arguments.gather_loss and self.accelerator.num_processes > 1
+        loss = gathered_matching_loss if gather else multi_matching_loss
+        return torch.stack([loss(output.global_logits, labels), loss(output.local_logits, labels)])
+
+    def update_average(self) -> None:
+        if self.average is not None:
+            self.average.update(self.model)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model with its averaged weights, which are those that are judged and kept."""
+        with nullcontext() if self.average is None else self.average.applied(self.model):
+            yield
+
+    # --- evaluation ----------------------------------------------------------------------------------------------
+
+    def evaluate(self, step: int, logbook: Logbook) -> EvaluationReport:
+        """Judge the averaged weights, log and show the numbers, and keep the model if it is the best so far."""
+        dataset, reader = open_evaluation(self.arguments)
+        with self.averaged():
+            report = evaluate_on_dataset(
+                self.model,
+                self.processor,
+                dataset,
+                reader,
+                label_set=self.label_set,
+                batch_size=self.arguments.eval_batch_size,
+                num_workers=self.arguments.num_workers,
+                max_images=self.arguments.max_eval_images,
+                accelerator=self.accelerator,
+            )
+            metrics = report.metrics()
+            logbook.write_plain(step, metrics)
+            logbook.show(f"Step {step}\n{report.to_table()}")
+            self._keep_if_best(metrics)
+        return report
+
+    def _keep_if_best(self, metrics: dict[str, float]) -> None:
+        name = self.arguments.metric_for_best or next(name for name in metrics if name.endswith("/mAP"))
+        if name not in metrics:
+            raise ValueError(f"`metric_for_best` is {name!r}, but there are {', '.join(metrics)}.")
+        if self.best is None or metrics[name] > self.best:
+            self.best = metrics[name]
+            self._write_model(self.output_dir / "best")
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------
+
+    def save(self, step: int, stream_state: StreamState | None) -> None:
+        """Write a checkpoint; each process adds its place in the stream and its random states."""
+        process = {"stream": stream_state, "random": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            process["random_cuda"] = torch.cuda.get_rng_state(self.accelerator.device)
+        processes = gather_object([process])
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            checkpoint = Checkpoint(
+                step=step,
+                weights=trained_state(self.model),
+                average={} if self.average is None else self.average.average,
+                optimizers=[optimizer.state_dict() for optimizer in self.optimizers]
+                + ([] if scaler is None else [scaler.state_dict()]),
+                processes=processes,
+                facts={
+                    "model": self.arguments.model,
+                    "average_updates": 0 if self.average is None else self.average.num_updates,
+                    "best": self.best,
+                },
+            )
+            save_checkpoint(self.checkpoints, checkpoint, keep=self.arguments.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def resume(self) -> tuple[int, StreamState | None]:
+        """Go on from the newest checkpoint, if there is one and the arguments want it.
+
+        Returns:
+            Steps that are done, and this process's place in the stream, None at the start.
+        """
+        newest = find_newest(self.checkpoints) if self.arguments.resume else None
+        if newest is None:
+            return 0, None
+        checkpoint = load_checkpoint(newest)
+        self._check_fits(checkpoint, newest)
+        self.model.load_state_dict(checkpoint.weights, strict=False)
+        if self.average is not None:
+            self.average.num_updates = checkpoint.facts["average_updates"]
+            for name, value in checkpoint.average.items():
+                self.average.average[name].copy_(value)
+        states = list(checkpoint.optimizers)
+        for optimizer in self.optimizers:
+            optimizer.load_state_dict(states.pop(0))
+        if self.accelerator.scaler is not None and states:
+            self.accelerator.scaler.load_state_dict(states.pop(0))
+        process = checkpoint.processes[self.accelerator.process_index]
+        torch.set_rng_state(process["random"])
+        if "random_cuda" in process and torch.cuda.is_available():
+            torch.cuda.set_rng_state(process["random_cuda"], self.accelerator.device)
+        self.best = checkpoint.facts["best"]
+        logger.warning("Going on from %s.", newest)
+        return checkpoint.step, process["stream"]
+
+    def _check_fits(self, checkpoint: Checkpoint, path: Path) -> None:
+        told = f"Checkpoint {path} does not fit this run: it "
+        ending = " Restore that, or give another `output_dir`, or set `resume` to false."
+        if checkpoint.facts["model"] != self.arguments.model:
+            raise ValueError(f"{told}trained {checkpoint.facts['model']!r}, not {self.arguments.model!r}.{ending}")
+        if len(checkpoint.processes) != self.accelerator.num_processes:
+            raise ValueError(
+                f"{told}was written by {len(checkpoint.processes)} processes, not {self.accelerator.num_processes}, "
+                f"which would deal the pictures out anew.{ending}"
+            )
+        ours = {name: value.shape for name, value in trained_state(self.model).items()}
+        if ours != {name: value.shape for name, value in checkpoint.weights.items()}:
+            raise ValueError(f"{told}holds other weights than this configuration asks for.{ending}")
+        if bool(checkpoint.average) != (self.average is not None):
+            raise ValueError(f"{told}was trained with{'' if checkpoint.average else 'out'} `ema_decay`.{ending}")
+
+    def save_model(self, folder: Path) -> None:
+        """Write the averaged model and its processor, ready for `from_pretrained`."""
+        with self.averaged():
+            self._write_model(folder)
+
+    def _write_model(self, folder: Path) -> None:
+        if self.accelerator.is_main_process:
+            # Beside it first, then file by file into place: a full disk leaves what was there.
+            partial = self.output_dir / "partial-model"
+            shutil.rmtree(partial, ignore_errors=True)
+            self.model.save_pretrained(partial)
+            self.processor.save_pretrained(partial)
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in partial.iterdir():
+                file.replace(folder / file.name)
+            partial.rmdir()
+        self.accelerator.wait_for_everyone()
+
+
+class _StepCounts:
+    """Lengths in optimizer steps; the rows are counted only if a length is given in epochs."""
+
+    def __init__(self, arguments: RamTrainingArguments, count: Callable[[], int], num_processes: int):
+        rows_per_step = arguments.per_device_batch_size * arguments.gradient_accumulation_steps * num_processes
+        rows: list[int] = []
+
+        def in_steps(given_steps: int | None, epochs: float | None) -> int:
+            if given_steps is not None:
+                return given_steps
+            if not epochs:
+                return 0
+            if not rows:
+                rows.append(count())
+            return math.ceil(epochs * rows[0] / rows_per_step)
+
+        self.total = in_steps(arguments.max_steps, arguments.num_epochs)
+        self.warmup = in_steps(arguments.warmup_steps, arguments.warmup_epochs)
+        self.schedule = in_steps(arguments.schedule_steps, arguments.schedule_epochs)
+
+
+def _make_accelerator(arguments: RamTrainingArguments) -> Accelerator:
+    log_with = None if arguments.report_to == "none" else arguments.report_to
+    accelerator = Accelerator(
+        mixed_precision=arguments.mixed_precision,
+        log_with=log_with,
+        project_config=ProjectConfiguration(
+            project_dir=arguments.output_dir, logging_dir=f"{arguments.output_dir}/logs"
+        ),
+    )
+    if accelerator.is_main_process:
+        Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
+    accelerator.wait_for_everyone()
+    if log_with is not None:
+        accelerator.init_trackers("ram_hf")
+    return accelerator
+
+
+def _peak_rates(arguments: RamTrainingArguments) -> dict[str, float]:
+    return {
+        "adapters": arguments.adapter_learning_rate,
+        "temperatures": arguments.temperature_learning_rate,
+        "tokens": arguments.token_learning_rate,
+    }
+
+
+def _tell_what_trains(groups: list[ParameterGroup], steps: _StepCounts, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        sizes = ", ".join(f"{group.name} {sum(p.numel() for p in group.parameters.values()):,}" for group in groups)
+        logger.warning(
+            "Training %s steps on %s process(es). Parameters: %s.", steps.total, accelerator.num_processes, sizes
+        )
+
+
+def _agree(accelerator: Accelerator, terms: Tensor, stop_asked: bool) -> tuple[float, float, bool]:
+    """One exchange a step: the mean of both losses over the processes, and whether any process was told to stop."""
+    told = torch.cat([terms, terms.new_tensor([float(stop_asked)])])
+    global_loss, local_loss, stops = accelerator.reduce(told, reduction="mean").tolist()
+    return global_loss, local_loss, stops > 0
+
+
+def _check_finite(global_loss: float, local_loss: float, step: int, checkpoints: Path) -> None:
+    """Stop before a loss that is not finite reaches the weights. All processes know the same numbers here."""
+    broken = [
+        f"of the {name} logits is {value}"
+        for name, value in (("global", global_loss), ("local", local_loss))
+        if not math.isfinite(value)
+    ]
+    if broken:
+        newest = find_newest(checkpoints)
+        left = f"The last good checkpoint is {newest}" if newest else "There is no checkpoint yet"
+        raise FloatingPointError(
+            f"At step {step} the loss {' and '.join(broken)}. {left}; try lower learning rates or `max_grad_norm`."
+        )
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Note an interruption or termination, finish the running step and save; a second one acts at once."""
+    asked: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+__all__ = ["train"]

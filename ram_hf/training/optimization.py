@@ -1,0 +1,126 @@
+"""What trains, how fast, and how the rates change: parameter groups by structure, and the schedule."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..model.modeling_ram import RamModel
+
+_MOMENTUM = 0.9  # of SGD for ladder tokens and prompts, from the published recipe
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a learning rate.
+
+    Attributes:
+        name: "adapters", "temperatures" or "tokens".
+        parameters: by their name in the model.
+    """
+
+    name: str
+    parameters: dict[str, nn.Parameter]
+
+
+def parameter_groups(model: RamModel) -> list[ParameterGroup]:
+    """Sort what trains by what it is a part of, never by a pattern in its name.
+
+    Args:
+        model: with its backbone frozen.
+
+    Returns:
+        The groups that have parameters: the Ladder Local Adapters, the temperatures, and the learned tokens (ladder
+        tokens and prompts).
+
+    Raises:
+        ValueError: when a parameter requires a gradient and belongs to none of the groups.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    members = {
+        "adapters": [p for layer in model.ladder.values() for p in layer.adapter.parameters()],
+        "temperatures": list(model.temperatures.parameters()),
+        "tokens": [
+            layer.tokens for layer in [*model.ladder.values(), *model.prompts.values()] if layer.tokens is not None
+        ],
+    }
+    groups = [
+        ParameterGroup(name, {names[id(p)]: p for p in parameters if p.requires_grad})
+        for name, parameters in members.items()
+    ]
+    placed = {name for group in groups for name in group.parameters}
+    stray = [name for name, parameter in model.named_parameters() if parameter.requires_grad and name not in placed]
+    if stray:
+        raise ValueError(
+            f"These parameters require a gradient but have no learning rate: {', '.join(stray[:5])}. "
+            "Only adapters, temperatures and learned tokens train; call `model.freeze_backbone()`."
+        )
+    return [group for group in groups if group.parameters]
+
+
+def make_optimizers(
+    groups: list[ParameterGroup], *, learning_rates: dict[str, float], weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """AdamW for adapters and temperatures, SGD with momentum for learned tokens, as published.
+
+    Args:
+        groups: see [`parameter_groups`].
+        learning_rates: peak rate of each group by its name.
+        weight_decay: of AdamW.
+
+    Returns:
+        One or two optimizers; each of their groups carries `name` and `peak_lr`, which [`set_learning_rates`] reads.
+    """
+
+    def options(group: ParameterGroup) -> dict:
+        rate = learning_rates[group.name]
+        return {"params": list(group.parameters.values()), "lr": rate, "peak_lr": rate, "name": group.name}
+
+    by_adam = [options(group) for group in groups if group.name != "tokens"]
+    by_sgd = [options(group) for group in groups if group.name == "tokens"]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(by_adam, weight_decay=weight_decay)]
+    if by_sgd:
+        optimizers.append(torch.optim.SGD(by_sgd, momentum=_MOMENTUM))
+    return optimizers
+
+
+def cosine_with_warmup(
+    *, warmup_steps: int, total_steps: int, warmup_learning_rate: float
+) -> Callable[[int, float], float]:
+    """Linear from `warmup_learning_rate` to the peak, then half a cosine down to zero.
+
+    Args:
+        warmup_steps: steps until the peak, >= 0.
+        total_steps: step at which the rate reaches zero, > `warmup_steps`; it stays there.
+        warmup_learning_rate: rate of the first step.
+
+    Returns:
+        Function of a zero-based step and the peak rate. It keeps no state, so that resuming needs none.
+
+    Raises:
+        ValueError: when the warm-up is not shorter than the whole.
+    """
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(
+            f"The warm-up of {warmup_steps} steps must be shorter than the schedule of {total_steps}. "
+            "Set `warmup_steps` or `schedule_steps`."
+        )
+
+    def rate(step: int, peak: float) -> float:
+        if step < warmup_steps:
+            return warmup_learning_rate + (peak - warmup_learning_rate) * step / warmup_steps
+        progress = min(1.0, (step - warmup_steps) / (total_steps - warmup_steps))
+        return peak * (1 + math.cos(math.pi * progress)) / 2
+
+    return rate
+
+
+def set_learning_rates(optimizers, schedule: Callable[[int, float], float], step: int) -> dict[str, float]:
+    """Give each group its rate for this step; returns the rates by the group's name."""
+    rates = {}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rates[group["name"]] = schedule(step, group["peak_lr"])
+    return rates
