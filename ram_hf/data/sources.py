@@ -335,7 +335,7 @@ def _open_saved(source: str, split: str, streaming: bool) -> AnyDataset:
     rows = splits[split]
     if not streaming:
         return rows
-    return rows.to_iterable_dataset(num_shards=max(1, min(len(rows), len(rows.cache_files))))
+    return rows.to_iterable_dataset(num_shards=min(len(rows), len(rows.cache_files) or 1))
 
 
 def _matching_files(source: str) -> list[str]:
