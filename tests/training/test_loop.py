@@ -1,0 +1,184 @@
+"""Whole runs, most of them in processes of their own, as a user starts them."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ram_hf import RamModel, RamProcessor
+from ram_hf.training.arguments import RamTrainingArguments
+from ram_hf.training.checkpoints import find_newest, load_checkpoint
+from ram_hf.training.loop import train
+from tests.training.conftest import run_training, start_training, write_config
+
+
+def logged(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def logged_steps(folder) -> list[int]:
+    try:
+        return [row["step"] for row in logged(folder) if "loss" in row]
+    except (FileNotFoundError, ValueError):
+        return []
+
+
+def kill_at(config, folder, step: int, *, processes: int = 1, number=signal.SIGKILL) -> tuple[int, str]:
+    """Send a signal to every process of a run as soon as it has logged this step."""
+    process = start_training(config, processes=processes)
+    deadline = time.monotonic() + 200
+    while max(logged_steps(folder), default=0) < step:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(process.pid, number)
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Final weights of runs that were never interrupted, by what distinguishes them."""
+    return {}
+
+
+def final_weights(options, folder, unbroken, key, **overrides):
+    if key not in unbroken:
+        config = write_config({**options, "output_dir": str(folder), **overrides}, folder.with_suffix(".yaml"))
+        status, output = run_training(config, processes=key[0])
+        assert status == 0, output
+        unbroken[key] = load_file(folder / "model.safetensors")
+    return unbroken[key]
+
+
+def test_a_run_trains_logs_evaluates_and_saves(options):
+    report = train(
+        RamTrainingArguments(**{**options, "max_steps": 60, "eval_split": "train", "eval_steps": 30, "log_steps": 10})
+    )
+    folder = options["output_dir"]
+    rows = logged(RamPath(folder))
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert [row["step"] for row in rows if "loss" in row] == [10, 20, 30, 40, 50, 60]
+    assert losses[-1] < losses[0] - 0.3
+    assert {"learning_rate/adapters", "learning_rate/tokens", "pictures_per_second"} <= set(rows[0])
+    assert [row["step"] for row in rows if "gzsl/mAP" in row] == [30, 60]
+    assert set(report.settings) == {"zsl", "gzsl"}
+    model, processor = RamModel.from_pretrained(folder), RamProcessor.from_pretrained(folder)
+    assert model.config.base_model_name_or_path == options["model"]
+    with torch.no_grad():
+        scores = model(**processor(images=torch.zeros(3, 20, 20), labels=["red", "blue"])).scores
+    assert scores.shape == (1, 2)
+    assert RamModel.from_pretrained(f"{folder}/best").config.ladder_tokens == 8
+    assert find_newest(f"{folder}/checkpoints").name == "step-00000060"
+
+
+def RamPath(folder):  # noqa: N802
+    from pathlib import Path
+
+    return Path(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [True, False], ids=["streamed", "map-style"])
+@pytest.mark.parametrize("step", [4, 8])
+def test_killed_and_resumed_is_bit_identical(options, tmp_path, unbroken, streaming, step):
+    expected = final_weights(options, tmp_path / "whole", unbroken, (1, streaming), streaming=streaming)
+    config = write_config({**options, "streaming": streaming}, tmp_path / "run.yaml")
+    folder = tmp_path / "run"
+    kill_at(config, folder, step)
+    assert not (folder / "model.safetensors").exists()
+    done = load_checkpoint(find_newest(folder / "checkpoints")).step
+    assert done % 3 == 0
+    assert done < 12
+    status, output = run_training(config)
+    assert status == 0, output
+    assert "Going on from" in output
+    actual = load_file(folder / "model.safetensors")
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+    assert logged_steps(folder) == list(range(1, 13))
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_on_two_processes(options, tmp_path, unbroken):
+    expected = final_weights(options, tmp_path / "whole", unbroken, (2, True))
+    config = write_config(options, tmp_path / "run.yaml")
+    kill_at(config, tmp_path / "run", 7, processes=2)
+    status, output = run_training(config, processes=2)
+    assert status == 0, output
+    actual = load_file(tmp_path / "run" / "model.safetensors")
+    for name, value in expected.items():
+        torch.testing.assert_close(actual[name], value, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_saves_and_goes_on(options, tmp_path, unbroken):
+    expected = final_weights(options, tmp_path / "whole", unbroken, (1, True), streaming=True)
+    config = write_config({**options, "save_steps": 1000}, tmp_path / "run.yaml")
+    status, output = kill_at(config, tmp_path / "run", 5, number=signal.SIGINT)
+    assert status == 130, output
+    assert "run the same command again to go on" in output
+    assert "Traceback" not in output
+    assert load_checkpoint(find_newest(tmp_path / "run" / "checkpoints")).step >= 5
+    assert run_training(config)[0] == 0
+    actual = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+
+
+def test_divergence_stops_before_the_weights_are_spoiled(options):
+    arguments = RamTrainingArguments(
+        **{**options, "adapter_learning_rate": 1e20, "save_steps": 1, "warmup_steps": 1, "warmup_learning_rate": 0.0}
+    )
+    with pytest.raises(FloatingPointError, match=r"At step \d+ the loss of the (global|local) logits.* is nan"):
+        train(arguments)
+    checkpoint = load_checkpoint(find_newest(f"{options['output_dir']}/checkpoints"))
+    assert checkpoint.step >= 1
+
+
+def test_accumulated_batches_count_as_one_step(options):
+    train(RamTrainingArguments(**{**options, "gradient_accumulation_steps": 3, "max_steps": 2, "max_grad_norm": 0.1}))
+    checkpoint = load_checkpoint(find_newest(f"{options['output_dir']}/checkpoints"))
+    assert checkpoint.step == 2
+    assert checkpoint.processes[0]["stream"] == {"epoch": 0, "row": 2 * 3 * 4}
+
+
+def test_epochs_are_counted_in_rows(options):
+    options.pop("max_steps")
+    train(RamTrainingArguments(**{**options, "num_epochs": 1.0, "warmup_steps": 0}))
+    assert logged_steps(RamPath(options["output_dir"])) == list(range(1, 11))  # 37 pictures, 4 a step
+
+
+def test_a_ram_model_trains_on(options, tmp_path):
+    train(RamTrainingArguments(**{**options, "max_steps": 2}))
+    again = {**options, "model": options["output_dir"], "output_dir": str(tmp_path / "again"), "max_steps": 2}
+    train(RamTrainingArguments(**again))
+    assert RamModel.from_pretrained(again["output_dir"]).config.ladder_tokens == 8
+    with pytest.raises(ValueError, match=r"`ram_config` sets `ladder_layers` but the RAM checkpoint"):
+        train(RamTrainingArguments(**{**again, "ram_config": {"ladder_layers": [1]}, "resume": False}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seen_labels": ["red", "red"]}, "`seen` names these labels more than once: 'red'"),
+        ({"label_column": "tags"}, "tags"),
+        ({"image_size": 64}, r"`image_size` is 64 but .* takes 32 pixels"),
+        ({"schedule_steps": 12, "warmup_steps": 12}, "must be shorter than the schedule"),
+        ({"model": "./nowhere"}, "nowhere"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_training(options, change, message):
+    with pytest.raises((ValueError, OSError), match=message):
+        train(RamTrainingArguments(**{**options, **change}))
+
+
+def test_another_runs_checkpoint_is_refused(options, clip_folder, tmp_path):
+    train(RamTrainingArguments(**{**options, "max_steps": 3}))
+    with pytest.raises(ValueError, match="holds other weights than this configuration asks for"):
+        train(RamTrainingArguments(**{**options, "ram_config": {"ladder_tokens": 2}}))
+    with pytest.raises(ValueError, match="was trained with `ema_decay`"):
+        train(RamTrainingArguments(**{**options, "ema_decay": 0.0}))

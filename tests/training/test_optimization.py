@@ -1,0 +1,69 @@
+import math
+
+import pytest
+import torch
+
+from ram_hf.training.optimization import (
+    cosine_with_warmup,
+    make_optimizers,
+    parameter_groups,
+    set_learning_rates,
+)
+
+RATES = {"adapters": 5e-6, "temperatures": 5e-5, "tokens": 1e-3}
+ADAPTER_PARTS = [
+    "point_conv.weight",
+    "point_batch_norm.weight",
+    "point_batch_norm.bias",
+    "point_query_norm.weight",
+    "point_query_norm.bias",
+    "area_conv.weight",
+    "area_batch_norm.weight",
+    "area_batch_norm.bias",
+    "area_query_norm.weight",
+    "area_query_norm.bias",
+    "label_norm.weight",
+    "label_norm.bias",
+    "gate_conv.weight",
+    "output_conv.weight",
+]
+
+
+def test_every_trainable_name_has_its_optimizer_and_rate(tiny_model):
+    groups = {group.name: list(group.parameters) for group in parameter_groups(tiny_model)}
+    assert groups == {
+        "adapters": [f"ladder.{layer}.adapter.{part}" for layer in (2, 3, 4) for part in ADAPTER_PARTS],
+        "temperatures": ["temperatures.global_temperature", "temperatures.local_temperature"],
+        "tokens": [f"ladder.{layer}.tokens" for layer in (2, 3, 4)] + [f"prompts.{n}.tokens" for n in (1, 2, 3)],
+    }
+    adam, sgd = make_optimizers(parameter_groups(tiny_model), learning_rates=RATES, weight_decay=1e-4)
+    assert isinstance(adam, torch.optim.AdamW)
+    assert isinstance(sgd, torch.optim.SGD)
+    told = [(g["name"], g["lr"], g.get("weight_decay"), g.get("momentum")) for o in (adam, sgd) for g in o.param_groups]
+    assert told == [("adapters", 5e-6, 1e-4, None), ("temperatures", 5e-5, 1e-4, None), ("tokens", 1e-3, 0, 0.9)]
+    assert sum(len(g["params"]) for o in (adam, sgd) for g in o.param_groups) == sum(map(len, groups.values()))
+
+
+def test_a_trainable_backbone_is_refused(tiny_model):
+    tiny_model.clip.visual_projection.weight.requires_grad_(True)
+    with pytest.raises(ValueError, match=r"no learning rate: clip\.visual_projection\.weight"):
+        parameter_groups(tiny_model)
+
+
+def test_the_schedule_warms_up_and_follows_a_cosine():
+    schedule = cosine_with_warmup(warmup_steps=10, total_steps=110, warmup_learning_rate=1e-6)
+    assert schedule(0, 1.0) == 1e-6
+    assert schedule(5, 1.0) == pytest.approx(0.5, abs=1e-5)
+    assert schedule(10, 1.0) == 1.0
+    for step in (20, 60, 100):
+        assert schedule(step, 0.5) == pytest.approx(0.5 * (1 + math.cos(math.pi * (step - 10) / 100)) / 2)
+    assert schedule(110, 1.0) == schedule(999, 1.0) == 0
+    with pytest.raises(ValueError, match="warm-up of 5 steps must be shorter than the schedule of 5"):
+        cosine_with_warmup(warmup_steps=5, total_steps=5, warmup_learning_rate=0)
+
+
+def test_rates_reach_the_optimizers(tiny_model):
+    optimizers = make_optimizers(parameter_groups(tiny_model), learning_rates=RATES, weight_decay=0)
+    told = set_learning_rates(optimizers, lambda step, peak: peak * step, 3)
+    assert told == {name: 3 * rate for name, rate in RATES.items()}
+    assert [group["lr"] for optimizer in optimizers for group in optimizer.param_groups] == list(told.values())
