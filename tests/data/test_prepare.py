@@ -448,6 +448,29 @@ def test_missing_annotation_file(tmp_path, capsys):
         assert "none.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("form", "name", "content"),
+    [
+        ("coco", "a.json", b"{"),
+        ("coco", "a.json", b'{"images": [{}], "annotations": [], "categories": []}'),
+        ("coco", "a.json", b"[]"),
+        ("ram-json", "a.json", b'{"images": [["0.jpg"]], "classes": []}'),
+        ("ram-json", "a.json", b'{"images": [], "classes": [3]}'),
+        ("rap", "a.mat", b"not a MATLAB file"),
+        ("pa100k", "a.mat", b""),
+        ("multiscene", "a.csv", b"image,\xff\n"),
+        ("table", "a.csv", b'path,labels\n0.jpg,"dog\n'),
+        ("table", "a.jsonl", b'{"path": \n'),
+    ],
+)
+def test_source_of_another_form(tmp_path, images, capsys, form, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert command(form, tmp_path / name, images, tmp_path / "out") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("ram-hf prepare: ")
+    assert name in message
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import argparse, sys; from ram_hf.data import prepare\n"
