@@ -407,6 +407,7 @@ def test_shards_are_deterministic_and_read_as_a_folder(tmp_path, images, table):
     assert [row["path"] for row in whole] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
     assert np.array_equal(whole[2]["image"], Image.open(io.BytesIO((images / "2.jpg").read_bytes())))
     stream = datasets.load_dataset(str(tmp_path / "a"), split="train", streaming=True)
+    assert stream.info.splits["train"].num_examples == 4  # so that an epoch of the stream has a length
     assert [row["labels"] for row in stream] == whole["labels"][:]
 
 
