@@ -350,7 +350,7 @@ def _dataset_card(split: str, num_images: int, num_bytes: int) -> str:
     # The number of pictures is what lets a stream know how long an epoch is.
     info = f"dataset_info:\n  splits:\n  - name: {split}\n    num_examples: {num_images}\n    num_bytes: {num_bytes}\n"
     files = f"configs:\n- config_name: default\n  data_files:\n  - split: {split}\n    path: {split}-*.parquet\n"
-    return f"---\n{info}{files}---\n\n{num_images} pictures, written by `ram-hf prepare`; `report.json` has the details.\n"
+    return f"---\n{info}{files}---\n\nWritten by `ram-hf prepare`; `report.json` has the details.\n"
 
 
 def _failure_message(failures: dict[str, str], num_images: int) -> str:

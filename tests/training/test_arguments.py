@@ -100,18 +100,19 @@ def test_without_a_yaml():
 
 @pytest.mark.parametrize("field", fields(RamTrainingArguments), ids=lambda field: field.name)
 def test_every_key_reaches_the_command_line(field, config):
-    value = {"eval_steps": "3", "num_workers": "3", "image_mean": "1", "data_files": "{}", "ram_config": "{}"}
-    text = value.get(field.name, "bf16" if field.name == "mixed_precision" else "1")
+    text, expected = {
+        "data_files": ('{"a": "b"}', {"a": "b"}),
+        "ram_config": ('{"epsilon": 1}', {"epsilon": 1}),
+        "mixed_precision": ("bf16", "bf16"),
+        "ema_decay": ("0.5", 0.5),
+        "schedule_epochs": ("61", 61.0),
+        "label_columns": ("1", ["1"]),
+    }.get(field.name, ("1", None))
     count = 3 if field.name in ("image_mean", "image_std") else 1
     more = [] if field.name == "eval_split" else ["--eval_split", "validation"]
-    if field.name == "ema_decay":
-        text = "0.5"
-    if field.name == "schedule_epochs":
-        text = "61"
-    if field.name in ("warmup_steps", "max_steps"):
-        more += ["--schedule_steps", "10"]
     read = parse_arguments(["--config", str(config), f"--{field.name}", *[text] * count, *more])
-    assert getattr(read, field.name) is not None
+    value = getattr(read, field.name)
+    assert value == expected if expected else value in (1, "1", [1.0, 1.0, 1.0])
 
 
 @pytest.mark.parametrize(
