@@ -2,13 +2,15 @@
 
 import csv
 import difflib
+import functools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypedDict
 
+_Options = ParamSpec("_Options")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
@@ -42,6 +44,7 @@ class Annotations:
         label_groups: named parts of `labels` that get label files of their own.
 
     Raises:
+        TypeError: when a label is not a string.
         ValueError: when a label cannot stand on a line of a label file, comes twice, or a picture has a label that is
             not among `labels`.
     """
@@ -53,6 +56,8 @@ class Annotations:
 
     def __post_init__(self):
         for label in self.labels:
+            if not isinstance(label, str):
+                raise TypeError(f"a label must be a string, got {label!r}")
             if not label or label != label.strip() or label.startswith("#") or len(label.splitlines()) > 1:
                 raise ValueError(f"The label {label!r} cannot stand on a line of a label file.")
         if len(set(self.labels)) < len(self.labels):
@@ -90,6 +95,23 @@ class Annotations:
         return Annotations(list(dict.fromkeys(renamed.values())), images, self.has_boxes, groups)
 
 
+def _naming_the_source(
+    read: Callable[Concatenate[Path, Path, _Options], Annotations],
+) -> Callable[Concatenate[Path, Path, _Options], Annotations]:
+    """Turn what a file of another form makes Python raise into one error that names the file."""
+
+    @functools.wraps(read)
+    def reader(annotations: Path, images: Path, *args: _Options.args, **kwargs: _Options.kwargs) -> Annotations:
+        try:
+            return read(annotations, images, *args, **kwargs)
+        except (KeyError, TypeError, csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
+            found = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{annotations} does not have the form of its format ({found}).") from error
+
+    return reader
+
+
+@_naming_the_source
 def read_coco(annotations: Path, images: Path) -> Annotations:
     """Read COCO's instances JSON.
 
@@ -122,6 +144,7 @@ def read_coco(annotations: Path, images: Path) -> Annotations:
     )
 
 
+@_naming_the_source
 def read_ram_json(annotations: Path, images: Path) -> Annotations:
     """Read `{"images": [[path, [label, ...]], ...], "classes": [...]}`, as the method's own annotation files are.
 
@@ -141,6 +164,7 @@ def read_ram_json(annotations: Path, images: Path) -> Annotations:
     return Annotations(content["classes"], rows)
 
 
+@_naming_the_source
 def read_rap(
     annotations: Path, images: Path, *, split: Literal["train", "test", "all"], partition: int = 0
 ) -> Annotations:
@@ -173,6 +197,7 @@ def read_rap(
     return Annotations(labels, [_image(images, names[row], _marked(labels, marks[row])) for row in rows])
 
 
+@_naming_the_source
 def read_pa100k(annotations: Path, images: Path, *, split: Literal["train", "val", "test"]) -> Annotations:
     """Read PA100K's `annotation.mat`.
 
@@ -193,6 +218,7 @@ def read_pa100k(annotations: Path, images: Path, *, split: Literal["train", "val
     )
 
 
+@_naming_the_source
 def read_nus_wide(
     annotations: Path,
     images: Path,
@@ -245,6 +271,7 @@ def read_nus_wide(
     )
 
 
+@_naming_the_source
 def read_multiscene(annotations: Path, images: Path) -> Annotations:
     """Read MultiScene's CSV, or any other with a picture in the first column and a 0 or 1 in one for each label.
 
@@ -258,6 +285,7 @@ def read_multiscene(annotations: Path, images: Path) -> Annotations:
     return Annotations(*_read_marks_csv(annotations, images))
 
 
+@_naming_the_source
 def read_mlrsnet(annotations: Path, images: Path) -> Annotations:
     """Read MLRSNet: one CSV for each category, as for MultiScene, with its pictures in a folder of the same name.
 
@@ -283,6 +311,7 @@ def read_mlrsnet(annotations: Path, images: Path) -> Annotations:
     return Annotations(labels, pictures)
 
 
+@_naming_the_source
 def read_table(annotations: Path, images: Path, *, separator: str = "|") -> Annotations:
     """Read a CSV or JSONL file with `path` and `labels`; its labels are all that occur, in alphabetical order.
 
@@ -447,6 +476,8 @@ def _read_mat(file: Path) -> dict[str, Any]:
         return loadmat(file, simplify_cells=True)
     except NotImplementedError as error:  # an HDF5 file
         raise ValueError(f"{file} is a MATLAB 7.3 file; save it again with `save(..., '-v7')`.") from error
+    except Exception as error:  # scipy has errors of its own for each kind of damage
+        raise ValueError(f"{file} cannot be read as a MATLAB file ({error}).") from error
 
 
 def _either(content: dict[str, Any], names: Sequence[str], file: Path) -> Any:

@@ -169,7 +169,8 @@ def write_shards(
     The columns are `image` (the bytes of the file, unchanged), `labels` (distinct names, in the order of
     `annotations.labels`), `path` and, where the source has them, `boxes` ({label, x0, y0, x1, y1} in pixels). Beside
     the shards stand `labels.txt`, a `labels_<group>.txt` for each label group, `report.json`, and a `README.md` that
-    tells `datasets.load_dataset(output_dir)` which files belong to the split. The same input gives the same bytes.
+    tells `datasets.load_dataset(output_dir)` which files belong to the split and how many rows it has. The same input
+    gives the same bytes.
 
     Args:
         annotations: what a reader of [`ram_hf.data.annotations`] found.
@@ -227,6 +228,7 @@ class _ShardWriter:
         self._shards: list[Path] = []
         self._label_counts: Counter[str] = Counter()
         self._num_unlabelled = 0
+        self._num_bytes = 0
         self.num_images = 0
 
     def add(self, image: AnnotatedImage, data: bytes) -> None:
@@ -236,6 +238,7 @@ class _ShardWriter:
             row["boxes"] = image.boxes or []
         self._rows.append(row)
         self.num_images += 1
+        self._num_bytes += len(data)
         self._label_counts.update(labels)
         self._num_unlabelled += not labels
         if len(self._rows) == self._shard_size:
@@ -263,7 +266,8 @@ class _ShardWriter:
         }
         text = json.dumps(report, indent=1, ensure_ascii=False)
         (self._folder / "report.json").write_text(text + "\n", encoding="utf-8")
-        (self._folder / "README.md").write_text(_dataset_card(self._split, self.num_images), encoding="utf-8")
+        card = _dataset_card(self._split, self.num_images, self._num_bytes)
+        (self._folder / "README.md").write_text(card, encoding="utf-8")
         return report
 
     def _flush(self) -> None:
@@ -342,9 +346,11 @@ def _write_lines(file: Path, lines: Sequence[str]) -> None:
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _dataset_card(split: str, num_images: int) -> str:
+def _dataset_card(split: str, num_images: int, num_bytes: int) -> str:
+    # The number of pictures is what lets a stream know how long an epoch is.
+    info = f"dataset_info:\n  splits:\n  - name: {split}\n    num_examples: {num_images}\n    num_bytes: {num_bytes}\n"
     files = f"configs:\n- config_name: default\n  data_files:\n  - split: {split}\n    path: {split}-*.parquet\n"
-    return f"---\n{files}---\n\n{num_images} pictures, written by `ram-hf prepare`; `report.json` has the details.\n"
+    return f"---\n{info}{files}---\n\nWritten by `ram-hf prepare`; `report.json` has the details.\n"
 
 
 def _failure_message(failures: dict[str, str], num_images: int) -> str:

