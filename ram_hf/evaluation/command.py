@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from accelerate import Accelerator
 
 from ..data.label_set import LabelSet
@@ -41,7 +42,7 @@ def evaluate(
     Raises:
         ValueError: when a label list is needed and not given, or something does not fit the dataset.
     """
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     rows = open_dataset(dataset, split=split, name=name, revision=revision, streaming=streaming)
     if label_column is None and not label_columns:
         label_column = "labels"

@@ -17,7 +17,7 @@ from transformers import HfArgumentParser
 # Of each pair exactly one is set; one that is given on the command line takes the place of its partner in the YAML.
 _ALTERNATIVES = (("label_column", "label_columns"), ("max_steps", "num_epochs"))
 _LABEL_LISTS = ("seen_labels", "unseen_labels")
-_NEED_EVAL_SPLIT = ("eval_dataset", "eval_steps", "max_eval_images", "metric_for_best")
+_NEED_EVAL_SPLIT = ("eval_dataset", "eval_steps", "max_eval_images", "metric_for_best", "boxes_column")
 _ABOVE_ZERO = (
     *("max_steps", "num_epochs", "per_device_batch_size", "gradient_accumulation_steps"),
     *("schedule_epochs", "schedule_steps", "max_grad_norm", "image_size", "eval_batch_size"),
@@ -96,7 +96,7 @@ class RamTrainingArguments:
     )
     split: str = field(default="train", metadata=_about("split to train on"))
     streaming: bool = field(
-        default=False, metadata=_about("read the data as it is needed, instead of copying it to the local cache first")
+        default=True, metadata=_about("read the data as it is needed, instead of copying it to the local cache first")
     )
     image_column: str = field(default="image", metadata=_about("column with the pictures"))
     label_column: str | None = field(
@@ -104,6 +104,9 @@ class RamTrainingArguments:
     )
     label_columns: list[str] | None = field(
         default=None, metadata=_about("in place of `label_column`: columns of 0 and 1, each named as its label")
+    )
+    boxes_column: str | None = field(
+        default=None, metadata=_about("column with boxes of labels: evaluation plays the pointing game too")
     )
     shuffle_buffer: int = field(
         default=1000, metadata=_about("pictures from which a stream draws the next one at random; 0 keeps its order")

@@ -68,7 +68,7 @@ def open_evaluation(arguments: RamTrainingArguments) -> tuple[AnyDataset, RowRea
         data_files=None if elsewhere else arguments.data_files,
         streaming=arguments.streaming,
     )
-    return dataset, _reader(dataset, arguments)
+    return dataset, _reader(dataset, arguments, boxes_column=arguments.boxes_column)
 
 
 def number_of_rows(dataset: AnyDataset) -> int:
@@ -82,10 +82,11 @@ def number_of_rows(dataset: AnyDataset) -> int:
     return rows
 
 
-def _reader(dataset: AnyDataset, arguments: RamTrainingArguments) -> RowReader:
+def _reader(dataset: AnyDataset, arguments: RamTrainingArguments, *, boxes_column: str | None = None) -> RowReader:
     return RowReader.from_dataset(
         dataset,
         image_column=arguments.image_column,
         label_column=arguments.label_column,
         label_columns=arguments.label_columns,
+        boxes_column=boxes_column,
     )

@@ -309,6 +309,7 @@ class _StepCounts:
 def _make_accelerator(arguments: RamTrainingArguments) -> Accelerator:
     log_with = None if arguments.report_to == "none" else arguments.report_to
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # or several processes without one would each train alone
         mixed_precision=arguments.mixed_precision,
         log_with=log_with,
         project_config=ProjectConfiguration(

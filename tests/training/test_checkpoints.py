@@ -27,7 +27,8 @@ def test_round_trip_and_pruning(tmp_path):
     assert loaded.step == 100
     assert torch.equal(loaded.weights["a"], torch.full((10,), 100.0))
     assert loaded.processes[0]["stream"] == {"epoch": 1, "row": 7}
-    assert loaded.optimizers == make_checkpoint(100).optimizers or loaded.optimizers[0]["param_groups"][0]["lr"] == 0.1
+    assert torch.equal(loaded.optimizers[0]["state"][0]["exp_avg"], torch.ones(3))
+    assert loaded.optimizers[0]["param_groups"] == [{"lr": 0.1, "name": "adapters"}]
     assert loaded.facts == {"model": "m", "best": None}
 
 

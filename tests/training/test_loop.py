@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,10 +58,19 @@ def final_weights(options, folder, unbroken, key, **overrides):
 
 def test_a_run_trains_logs_evaluates_and_saves(options):
     report = train(
-        RamTrainingArguments(**{**options, "max_steps": 60, "eval_split": "train", "eval_steps": 30, "log_steps": 10})
+        RamTrainingArguments(
+            **{
+                **options,
+                "max_steps": 60,
+                "schedule_steps": 100,
+                "eval_split": "train",
+                "eval_steps": 30,
+                "log_steps": 10,
+            }
+        )
     )
     folder = options["output_dir"]
-    rows = logged(RamPath(folder))
+    rows = logged(Path(folder))
     losses = [row["loss"] for row in rows if "loss" in row]
     assert [row["step"] for row in rows if "loss" in row] == [10, 20, 30, 40, 50, 60]
     assert losses[-1] < losses[0] - 0.3
@@ -74,12 +84,6 @@ def test_a_run_trains_logs_evaluates_and_saves(options):
     assert scores.shape == (1, 2)
     assert RamModel.from_pretrained(f"{folder}/best").config.ladder_tokens == 8
     assert find_newest(f"{folder}/checkpoints").name == "step-00000060"
-
-
-def RamPath(folder):  # noqa: N802
-    from pathlib import Path
-
-    return Path(folder)
 
 
 @pytest.mark.slow
@@ -149,7 +153,7 @@ def test_accumulated_batches_count_as_one_step(options):
 def test_epochs_are_counted_in_rows(options):
     options.pop("max_steps")
     train(RamTrainingArguments(**{**options, "num_epochs": 1.0, "warmup_steps": 0}))
-    assert logged_steps(RamPath(options["output_dir"])) == list(range(1, 11))  # 37 pictures, 4 a step
+    assert logged_steps(Path(options["output_dir"])) == list(range(1, 11))  # 37 pictures, 4 a step
 
 
 def test_a_ram_model_trains_on(options, tmp_path):

@@ -39,7 +39,9 @@ def test_every_trainable_name_has_its_optimizer_and_rate(tiny_model):
     adam, sgd = make_optimizers(parameter_groups(tiny_model), learning_rates=RATES, weight_decay=1e-4)
     assert isinstance(adam, torch.optim.AdamW)
     assert isinstance(sgd, torch.optim.SGD)
-    told = [(g["name"], g["lr"], g.get("weight_decay"), g.get("momentum")) for o in (adam, sgd) for g in o.param_groups]
+    told = [
+        (g["name"], g["lr"], g.get("weight_decay"), g.get("momentum")) for o in (adam, sgd) for g in o.param_groups
+    ]
     assert told == [("adapters", 5e-6, 1e-4, None), ("temperatures", 5e-5, 1e-4, None), ("tokens", 1e-3, 0, 0.9)]
     assert sum(len(g["params"]) for o in (adam, sgd) for g in o.param_groups) == sum(map(len, groups.values()))
 
