@@ -19,6 +19,7 @@ _PIXEL_MEAN = _PIXEL_STD = [0.5, 0.5, 0.5]  # the published training normalises 
 _OPENAI_TOKENIZER = "openai/clip-vit-base-patch16"
 _OPENAI_VOCAB_SIZE = 49408
 _STUDENT = "clip_model."
+_TEACHER = "clip_model_teacher."
 _VISION_LAYER = r"visual\.transformer\.resblocks\.(\d+)"
 _TEXT_LAYER = r"transformer\.resblocks\.(\d+)"
 
@@ -59,8 +60,16 @@ _TRANSPOSED = {  # they compute `x @ projection`
     "visual.proj": "clip.visual_projection.weight",
     "text_projection": "clip.text_projection.weight",
 }
-# What every checkpoint must hold for its sizes to be read off.
-_REQUIRED = ("visual.conv1.weight", "visual.positional_embedding", "visual.proj", "positional_embedding")
+# What every checkpoint must hold for its sizes to be read off, and how many dimensions each has.
+_REQUIRED = {
+    "visual.conv1.weight": 4,
+    "visual.positional_embedding": 2,
+    "visual.proj": 2,
+    "positional_embedding": 2,
+    "token_embedding.weight": 2,
+    "visual.transformer.resblocks.0.mlp.c_fc.weight": 2,
+    "transformer.resblocks.0.mlp.c_fc.weight": 2,
+}
 
 
 def convert_original_checkpoint(path: str | os.PathLike) -> RamModel:
@@ -83,8 +92,8 @@ def convert_original_checkpoint(path: str | os.PathLike) -> RamModel:
     config = _infer_config(tensors)
     weights, unknown = {}, []
     for name, tensor in tensors.items():
-        if name.startswith("visual.attn."):
-            continue  # a second name for the last layer's attention
+        if name.startswith(("visual.attn.", _TEACHER)):
+            continue  # a second name for the last layer's attention; the same CLIP again
         renamed = _rename(name, tensor)
         if not renamed:
             unknown.append(name)
@@ -98,9 +107,9 @@ def convert_original_checkpoint(path: str | os.PathLike) -> RamModel:
     if missing:
         raise ValueError(f"{os.fspath(path)!r} is incomplete: nothing in it gives {_some(missing)}.")
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    wrong = [name for name, tensor in weights.items() if tuple(tensor.shape) != shapes.get(name)]
+    wrong = [name for name, tensor in weights.items() if tuple(tensor.shape) != shapes[name]]
     if wrong:
-        found = ", ".join(f"{name} {tuple(weights[name].shape)} instead of {shapes.get(name)}" for name in wrong[:3])
+        found = ", ".join(f"{name} {tuple(weights[name].shape)} instead of {shapes[name]}" for name in wrong[:3])
         raise ValueError(f"{os.fspath(path)!r} holds tensors whose shapes do not fit each other: {found}.")
     model = RamModel(config)
     model.load_state_dict(weights)
@@ -183,9 +192,15 @@ def _student_tensors(content: object, path: str) -> dict[str, Tensor]:
             f"It holds {_some(list(content)) or 'nothing'}."
         )
     tensors["temperature"], tensors["temperature_loc"] = content["temperature"], content["temperature_loc"]
+    # The frozen teacher is left out but for its depth: a student that lacks a layer must not pass for a smaller one.
+    tensors.update({name: value for name, value in content.items() if name.startswith(_TEACHER)})
     foreign = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     if foreign:
         raise ValueError(f"{path!r} holds something else than a tensor under {_some(foreign)}.")
+    for name, dimensions in {**_REQUIRED, "temperature": 0, "temperature_loc": 0}.items():
+        value = tensors[name]
+        if value.dim() != dimensions and not (dimensions == 0 and value.numel() == 1):
+            raise ValueError(f"{path!r}: {name} must have {dimensions} dimensions, got shape {tuple(value.shape)}.")
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
@@ -194,20 +209,26 @@ def _infer_config(tensors: Mapping[str, Tensor]) -> RamConfig:
     num_patches = tensors["visual.positional_embedding"].shape[0] - 1
     context_length, text_width = tensors["positional_embedding"].shape
     projection_dim = tensors["visual.proj"].shape[1]
-    # By the highest index: a layer that is missing below it is then missed by name.
     vision_layers = max(_layer_indices(tensors, _VISION_LAYER), default=-1) + 1
     text_layers = max(_layer_indices(tensors, _TEXT_LAYER), default=-1) + 1
-    ladder_layers = _layer_indices(tensors, _VISION_LAYER + r"\.conv_adapter\.")
-    prompt_layers = _layer_indices(tensors, _TEXT_LAYER + r"\.deep_embeds")
-    ladder_tokens = [value.shape[0] for name, value in tensors.items() if name.endswith(".adapt_embeds")]
-    prompt_tokens = [value.shape[0] for name, value in tensors.items() if name.endswith(".deep_embeds")]
+    # A layer that has one part of a ladder or is between two that have lacks the rest: it is then missed by name.
+    ladder_layers = _up_to_last(
+        _layer_indices(tensors, _VISION_LAYER + r"\.(conv_adapter|adapt_embeds)"), vision_layers
+    )
+    prompt_layers = _up_to_last(_layer_indices(tensors, _TEXT_LAYER + r"\.deep_embeds"), text_layers)
+    ladder_tokens = [
+        value.shape[0] for name, value in tensors.items() if name.endswith(".adapt_embeds") and value.dim()
+    ]
+    prompt_tokens = [
+        value.shape[0] for name, value in tensors.items() if name.endswith(".deep_embeds") and value.dim()
+    ]
     gates = [value.shape[-1] for name, value in tensors.items() if name.endswith("conv_adapter_layers.weight")]
-    vocab_size = tensors["token_embedding.weight"].shape[0] if "token_embedding.weight" in tensors else 49408
+    vocab_size = tensors["token_embedding.weight"].shape[0]
     clip_config = CLIPConfig(
         projection_dim=projection_dim,
         vision_config={
             "hidden_size": vision_width,
-            "intermediate_size": _mlp_width(tensors, "visual.", vision_width),
+            "intermediate_size": tensors["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
             "num_hidden_layers": vision_layers,
             "num_attention_heads": max(1, vision_width // _HEAD_WIDTH),
             "num_channels": num_channels,
@@ -217,7 +238,7 @@ def _infer_config(tensors: Mapping[str, Tensor]) -> RamConfig:
         },
         text_config={
             "hidden_size": text_width,
-            "intermediate_size": _mlp_width(tensors, "", text_width),
+            "intermediate_size": tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
             "num_hidden_layers": text_layers,
             "num_attention_heads": max(1, text_width // _HEAD_WIDTH),
             "max_position_embeddings": context_length,
@@ -238,14 +259,15 @@ def _infer_config(tensors: Mapping[str, Tensor]) -> RamConfig:
     )
 
 
-def _mlp_width(tensors: Mapping[str, Tensor], tower: str, width: int) -> int:
-    first = tensors.get(f"{tower}transformer.resblocks.0.mlp.c_fc.weight")
-    return 4 * width if first is None else first.shape[0]
-
-
 def _layer_indices(tensors: Mapping[str, Tensor], pattern: str) -> list[int]:
-    matches = (re.match(pattern, name) for name in tensors)
+    """Indices of the layers of student or teacher that have a tensor of this pattern."""
+    matches = (re.match(pattern, name.removeprefix(_TEACHER)) for name in tensors)
     return sorted({int(match.group(1)) for match in matches if match})
+
+
+def _up_to_last(layers: list[int], num_layers: int) -> list[int]:
+    """The published code adapts the last layers of a tower, without a gap."""
+    return list(range(min(layers), num_layers)) if layers else []
 
 
 def _rename(name: str, tensor: Tensor) -> dict[str, Tensor]:

@@ -58,7 +58,7 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
 
     def find_spec(self, fullname, path=None, target=None):
         """Find the module where Python would, and watch its execution."""
-        if not fullname.startswith(_WATCHED):
+        if not any(fullname == watched or fullname.startswith(f"{watched}.") for watched in _WATCHED):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
@@ -79,6 +79,9 @@ class _WatchedLoader(importlib.abc.Loader):
     def __init__(self, loader, finder):
         self.loader = loader
         self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.loader, name)  # `get_code`, `get_data`, ...
 
     def create_module(self, spec):
         return self.loader.create_module(spec)

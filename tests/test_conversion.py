@@ -82,28 +82,40 @@ def test_damaged_foreign_and_incomplete_files_say_what_is_missing(checkpoint, te
     save(dict(tensors))
     (tmp_path / "cut.pth").write_bytes((tmp_path / "file.pth").read_bytes()[:100_000])
     (tmp_path / "text.pth").write_text("hello")
-    without_norm = {
-        n: v for n, v in tensors.items() if not n.endswith("resblocks.11.conv_adapter.adapter_norm_kv.bias")
-    }
-    without_layer = {n: v for n, v in tensors.items() if "clip_model.transformer.resblocks.1." not in n}
-    cut_width = dict(tensors)
-    cut_width["clip_model.ln_final.weight"] = torch.zeros(63)
+
+    def without(part, teacher_too=False):
+        prefixes = ("clip_model.", "clip_model_teacher.") if teacher_too else ("clip_model.",)
+        return {name: value for name, value in tensors.items() if not (part in name and name.startswith(prefixes))}
+
+    def changed(name, value):
+        return {**tensors, f"clip_model.{name}": value}
+
+    vision, text = "visual.transformer.resblocks", "clip_model.transformer.resblocks"
     cases = [
         (tmp_path / "cut.safetensors", "cannot be read as a checkpoint"),
         (tmp_path / "cut.pth", "cannot be read as a checkpoint"),
         (tmp_path / "text.pth", "cannot be read as a checkpoint"),
-        (save([1, 2], "list.pth"), "holds a list, not a dictionary of tensors"),
+        ([1, 2], "holds a list, not a dictionary of tensors"),
+        ({"resnet.weight": torch.zeros(2)}, "has no clip_model.visual.conv1.weight.*It holds resnet"),
+        ({n: v for n, v in tensors.items() if n != "temperature"}, "it has no temperature"),
+        (without("resblocks.11.conv_adapter.adapter_norm_kv.bias"), "gives ladder.11.adapter.label_norm.bias"),
+        (without(f"{text}.1."), "nothing in it gives clip.text_model.encoder.layers.1"),
+        (without(f"{text}.2."), "nothing in it gives clip.text_model.encoder.layers.2"),
+        (without(f"{vision}.11."), "nothing in it gives clip.vision_model.encoder.layers.11"),
+        (without(f"{vision}.11.conv_adapter"), "nothing in it gives ladder.11.adapter"),
+        (without(f"{vision}.11.adapt_embeds"), "nothing in it gives ladder.11.tokens"),
+        (without("resblocks.2.deep_embeds"), "nothing in it gives prompts.2.tokens"),
+        (without(vision, teacher_too=True), "has no clip_model.visual.transformer.resblocks.0"),
+        (changed("ln_final.weight", torch.zeros(63)), r"final_layer_norm.weight \(63,\) instead of \(64,\)"),
         (
-            save({"resnet.weight": torch.zeros(2)}, "foreign.pth"),
-            "has no clip_model.visual.conv1.weight.*It holds resnet",
+            changed("visual.conv1.weight", torch.zeros(8, 8)),
+            r"conv1.weight must have 4 dimensions, got .*\(8, 8\)",
         ),
-        (save({n: v for n, v in tensors.items() if n != "temperature"}, "no_tau.pth"), "it has no temperature"),
-        (save(without_norm, "norm.pth"), r"nothing in it gives ladder.11.adapter.label_norm.bias"),
-        (save(without_layer, "layer.pth"), r"nothing in it gives clip.text_model.encoder.layers.1"),
-        (save(cut_width, "width.pth"), r"clip.text_model.final_layer_norm.weight \(63,\) instead of \(64,\)"),
-        (save({**tensors, "clip_model.extra": torch.zeros(1)}, "extra.pth"), "does not have: extra"),
+        ({**tensors, "temperature": torch.zeros(2)}, r"temperature must have 0 dimensions, got shape \(2,\)"),
+        (changed("extra", torch.zeros(1)), "does not have: extra"),
     ]
-    for path, message in cases:
+    for index, (content, message) in enumerate(cases):
+        path = content if hasattr(content, "suffix") else save(content, f"{index}.pth")
         with pytest.raises(ValueError, match=message):
             convert_original_checkpoint(path)
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):

@@ -57,6 +57,11 @@ class RamConfig(PreTrainedConfig):
 
     model_type = "recover_and_match"
     sub_configs = {"clip_config": CLIPConfig}  # noqa: RUF012  (transformers' own form)
+    # What `Trainer.predict` would gather for every image, or cannot, as it has no row an image.
+    keys_to_ignore_at_inference = [  # noqa: RUF012
+        *("global_logits", "local_logits", "image_embeds", "patch_embeds", "label_embeds"),
+        *("patch_marginal", "transport_plan"),
+    ]
 
     clip_config: dict | CLIPConfig | None = None
     ladder_layers: list[int] | None = None

@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+from http.client import HTTPException
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -36,13 +37,12 @@ def read_image(source) -> Image.Image:
     elif isinstance(source, bytes | bytearray):
         image = _decode(io.BytesIO(source), "the given bytes")
     elif isinstance(source, str) and source.startswith(("http://", "https://")):
-        with urlopen(Request(source, headers={"User-Agent": "ram_hf"}), timeout=_DOWNLOAD_TIMEOUT) as response:
-            image = _decode(io.BytesIO(response.read()), source)
+        image = _decode(io.BytesIO(_download(source)), source)
     elif isinstance(source, str) and source.startswith("data:image/"):
         image = _decode(io.BytesIO(base64.b64decode(source.partition(",")[2])), "the given data URL")
     elif isinstance(source, str | os.PathLike):
         if not os.path.isfile(source):
-            raise FileNotFoundError(f"There is no file {os.fspath(source)!r}.")
+            raise FileNotFoundError(f"There is no file {os.fspath(source)[:200]!r}.")
         image = _decode(source, repr(os.fspath(source)))
     else:
         raise TypeError(
@@ -65,6 +65,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
         background = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
         image = Image.alpha_composite(background, image)
     return image.convert("RGB")
+
+
+def _download(url: str) -> bytes:
+    try:
+        with urlopen(Request(url, headers={"User-Agent": "ram_hf"}), timeout=_DOWNLOAD_TIMEOUT) as response:
+            return response.read()
+    except (OSError, HTTPException, ValueError) as error:
+        raise ValueError(f"Cannot download {url!r}: {error}") from error
 
 
 def _decode(file, name: str) -> Image.Image:
@@ -107,16 +115,21 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError("The image holds NaN or infinite pixels.")
     low, high = array.min(), array.max()
-    if np.issubdtype(array.dtype, np.integer):
-        limit = 255 if high <= 255 and array.dtype != np.uint16 else 65535
+    slack = 0.0
+    if array.dtype.kind in "ui":
+        is_deep = array.dtype.kind == "u" and array.dtype.itemsize == 2
+        limit = 65535 if is_deep or high > 255 else 255
     else:
-        limit = 1 if high <= 1 else 255
-    if low < 0 or high > limit:
+        # Resizing with a smooth filter overshoots, which is cut off. Normalised pixels reach far below zero and little
+        # above two: they are told from pixels in [0, 255] by that.
+        limit = 1 if high <= 2 else 255
+        slack = 1 if high <= 8 else 64
+    if low < -slack / 2 or high > limit + slack:
         raise ValueError(
             f"Pixels of type {array.dtype} must lie in [0, {limit}], got [{low}, {high}]. "
             "Pass pictures before normalisation."
         )
-    return np.rint(array * (255 / limit)).astype(np.uint8)
+    return np.rint(np.clip(array, 0, limit) * (255 / limit)).astype(np.uint8)
 
 
 __all__ = ["read_image", "to_rgb"]

@@ -1,13 +1,12 @@
 """Recover: the local attention stream and the Ladder Local Adapter (LLA) beside CLIP's frozen vision layers."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, eager_attention_forward
+from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer
+
+from .clip_attention import attend, keys_and_values, split_heads, to_layer
 
 
 class LadderLocalAdapter(nn.Module):
@@ -51,8 +50,8 @@ class LadderLocalAdapter(nn.Module):
         area = F.gelu(self.area_batch_norm(self.area_conv(patch_map))).flatten(2).mT  # (B, P, D)
 
         label_values = self.label_norm(label_features)  # (L, D)
-        point = point + _attend(self.point_query_norm(point), label_values)
-        area = area + _attend(self.area_query_norm(area), label_values)
+        point = point + _attend_to_labels(self.point_query_norm(point), label_values)
+        area = area + _attend_to_labels(self.area_query_norm(area), label_values)
 
         # Mean and maximum over the 2 D channels of both streams, without laying them side by side.
         mean = (point.mean(dim=-1) + area.mean(dim=-1)) / 2
@@ -68,14 +67,19 @@ class LadderLocalAdapter(nn.Module):
 class TwoStreamLayer(GradientCheckpointingLayer):
     """One frozen CLIP layer with the local stream beside it. Holds no parameters: the CLIP layer is passed in."""
 
-    def forward(self, main: Tensor, local: Tensor, *, clip_layer: CLIPEncoderLayer) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, main: Tensor, local: Tensor, extra_tokens: Tensor | None = None, *, clip_layer: CLIPEncoderLayer
+    ) -> tuple[Tensor, Tensor]:
         """Run `clip_layer` on both streams, each (B, 1 + P, W) with the class token first, and return both."""
-        main, values = main_stream_layer(clip_layer, main)
+        main, values = main_stream_layer(clip_layer, main, extra_tokens=extra_tokens)
         return main, local.to(main.device) + value_attention(clip_layer.self_attn, values)
 
 
-class LadderLayer(GradientCheckpointingLayer):
+class LadderLayer(nn.Module):
     """What a ladder layer adds to a frozen CLIP layer: ladder tokens in the main stream, LLA in the local stream.
+
+    Gradient checkpointing covers the CLIP layer alone: computing the adapter again would count its batch twice in the
+    statistics of its batch norms.
 
     Args:
         vision_width: width W of CLIP's vision tower.
@@ -87,6 +91,7 @@ class LadderLayer(GradientCheckpointingLayer):
     def __init__(self, vision_width: int, projection_dim: int, num_tokens: int, gate_kernel_size: int):
         super().__init__()
         self.tokens = nn.Parameter(torch.empty(num_tokens, vision_width)) if num_tokens else None
+        self.streams = TwoStreamLayer()
         self.adapter = LadderLocalAdapter(vision_width, projection_dim, gate_kernel_size)
 
     def forward(
@@ -110,8 +115,7 @@ class LadderLayer(GradientCheckpointingLayer):
         Returns:
             The two streams after the layer.
         """
-        main, values = main_stream_layer(clip_layer, main, extra_tokens=self.tokens)
-        local = local.to(main.device) + value_attention(clip_layer.self_attn, values)
+        main, local = self.streams(main, local, self.tokens, clip_layer=clip_layer)
         refined = self.adapter(main[:, 1:], label_features, grid)
         # The adapter passes the class token through unchanged; the paper adds that to the local stream as well.
         return main, local + torch.cat([main[:, :1], refined], dim=1)
@@ -125,32 +129,22 @@ def main_stream_layer(
     Args:
         layer: a layer of CLIP's vision tower.
         main: shape (B, N, W).
-        extra_tokens: learned tokens appended for this layer only, shape (T, W). As they are dropped after it, all they
-            can do is serve the others as keys and values, so nothing else is computed for them.
+        extra_tokens: learned tokens that this layer alone sees, shape (E, W).
 
     Returns:
         The tokens after the layer, (B, N, W), and the values of the N tokens per head, (B, heads, N, d_head).
     """
-    attention = layer.self_attn
-    device = layer.layer_norm1.weight.device
-    if device.type != "meta":  # offloaded weights come to their inputs
-        main = main.to(device)  # a device map moves the inputs of layers that are called as a whole only
+    main = to_layer(layer, main)
     normed = layer.layer_norm1(main)
-    queries = _split_heads(attention.q_proj(normed), attention)
-    keys = _split_heads(attention.k_proj(normed), attention)
-    values = _split_heads(attention.v_proj(normed), attention)
-    all_keys, all_values = keys, values
-    if extra_tokens is not None:
-        extra = layer.layer_norm1(extra_tokens.to(main.dtype)[None])  # (1, T, W)
-        all_keys = _append(keys, _split_heads(attention.k_proj(extra), attention))
-        all_values = _append(values, _split_heads(attention.v_proj(extra), attention))
-    main = main + attention.out_proj(_attention(attention, queries, all_keys, all_values))
+    queries = split_heads(layer.self_attn.q_proj(normed), layer.self_attn)
+    all_keys, all_values, values = keys_and_values(layer, normed, extra_tokens)
+    main = main + layer.self_attn.out_proj(attend(layer.self_attn, queries, all_keys, all_values))
     return main + layer.mlp(layer.layer_norm2(main)), values
 
 
 def local_stream_layer(layer: CLIPEncoderLayer, main: Tensor, local: Tensor) -> Tensor:
     """Advance the local stream alone, where nothing reads the main stream after this layer. Shapes (B, N, W)."""
-    values = _split_heads(layer.self_attn.v_proj(layer.layer_norm1(main)), layer.self_attn)
+    values = split_heads(layer.self_attn.v_proj(layer.layer_norm1(main)), layer.self_attn)
     return local + value_attention(layer.self_attn, values)
 
 
@@ -164,28 +158,10 @@ def value_attention(attention: CLIPAttention, values: Tensor) -> Tensor:
     Returns:
         Shape (B, N, W).
     """
-    return attention.out_proj(_attention(attention, values, values, values))
+    return attention.out_proj(attend(attention, values, values, values))
 
 
-def _split_heads(states: Tensor, attention: CLIPAttention) -> Tensor:
-    return states.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-
-
-def _append(states: Tensor, extra: Tensor) -> Tensor:
-    return torch.cat([states, extra.expand(states.shape[0], -1, -1, -1)], dim=2)
-
-
-def _attention(attention: CLIPAttention, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """CLIP's own choice of attention kernel, so that `attn_implementation` means what it means there."""
-    attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-        attention.config._attn_implementation, eager_attention_forward
-    )
-    dropout = attention.dropout if attention.training else 0.0
-    output, _ = attend(attention, queries, keys, values, None, scaling=attention.scale, dropout=dropout)
-    return output.flatten(2)
-
-
-def _attend(queries: Tensor, values: Tensor) -> Tensor:
+def _attend_to_labels(queries: Tensor, values: Tensor) -> Tensor:
     """Parameter-free attention of patches (B, P, D) to labels (L, D), which serve as keys and values."""
     flat = queries.reshape(1, 1, -1, queries.shape[-1])
     labels = values[None, None]

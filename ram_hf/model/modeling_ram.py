@@ -1,5 +1,6 @@
 """Recover and Match (RAM, arXiv 2503.15337) around transformers' CLIPModel."""
 
+import copy
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -11,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple, logging
+from transformers.utils import ModelOutput, cached_file, can_return_tuple, logging
+from transformers.utils.hub import extract_commit_hash
 
 from .configuration_ram import RamConfig
-from .label_prompts import PromptLayer, causal_layer
+from .label_prompts import PromptLayer, causal_layer, text_layer
 from .ladder_adapter import (
     LadderLayer,
     TwoStreamLayer,
@@ -34,6 +36,7 @@ logger = logging.get_logger(__name__)
 
 # Without gradients, labels are encoded and images matched in pieces, so that 100,000 labels fit into memory.
 _LABELS_AT_ONCE = 1024
+_HUB_OPTIONS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
 _PLAN_ENTRIES_AT_ONCE = 2**26  # 256 MiB of float32 for each of the few tensors as large as the plan
 
 
@@ -79,23 +82,49 @@ class MatchingTemperatures(nn.Module):
 
 
 class _LastResult:
-    """Remembers the last result of a function of tensors, until its input or one of the weights it read changes."""
+    """Remembers the last result of a function of tensors, until one of these or a weight that it read changes.
+
+    Safe with threads: an entry is read once, never changed, and replaced as a whole.
+    """
 
     def __init__(self):
-        self.inputs: Tensor | None = None
-        self.weights: tuple = ()
-        self.result: Any = None
+        self._entry: tuple | None = None
 
-    def get(self, inputs: Tensor, weights: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
-        # Address and version tell loading, casting, moving and every in-place step of an optimiser apart.
-        state = tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
-        known = self.inputs is inputs or (
-            self.inputs is not None and self.inputs.device == inputs.device and torch.equal(self.inputs, inputs)
+    def get(self, inputs: Sequence[Tensor], weights: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
+        """The result for `inputs`, compared by content, and `weights`, compared by what tells that they changed."""
+        if any(weight.is_inference() for weight in weights):
+            return compute()  # such weights do not tell when they change
+        device_type = inputs[0].device.type
+        # Address and version tell loading, casting, moving and every in-place step of an optimiser apart; precision
+        # and inference mode tell what kind of tensors the result is made of.
+        state = (
+            torch.is_autocast_enabled(device_type),
+            torch.get_autocast_dtype(device_type),
+            torch.is_inference_mode_enabled(),
+            *((weight.data_ptr(), weight._version) for weight in weights),
         )
-        if not known or state != self.weights:
-            self.result = compute()
-            self.inputs, self.weights = inputs, state
-        return self.result
+        entry = self._entry
+        if entry is not None:
+            known_state, known_inputs, result = entry
+            if known_state == state and len(known_inputs) == len(inputs) and all(map(_is_same, inputs, known_inputs)):
+                return result
+        result = compute()
+        self._entry = (state, [(tensor, _version(tensor), tensor.detach().clone()) for tensor in inputs], result)
+        return result
+
+    def clear(self) -> None:
+        self._entry = None
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+def _is_same(tensor: Tensor, known: tuple[Tensor, int | None, Tensor]) -> bool:
+    source, version, content = known
+    if not tensor.requires_grad and source is tensor and version is not None and tensor._version == version:
+        return True  # without asking the device
+    return content.device == tensor.device and content.dtype == tensor.dtype and torch.equal(content, tensor)
 
 
 class RamPreTrainedModel(PreTrainedModel):
@@ -168,7 +197,13 @@ class RamModel(RamPreTrainedModel):
     def __init__(self, config: RamConfig, clip: CLIPModel | None = None):
         super().__init__(config)
         vision, text = config.clip_config.vision_config, config.clip_config.text_config
-        self.clip = CLIPModel._from_config(config.clip_config) if clip is None else clip
+        if clip is None:
+            # In the default dtype, as all of ours: `from_pretrained(dtype=...)` sets that while it builds the model.
+            clip = CLIPModel._from_config(config.clip_config, dtype=torch.get_default_dtype())
+        else:
+            for module in clip.modules():
+                module._is_hf_initialized = True  # whoever made it: these weights are not ours to initialise
+        self.clip = clip
         self.ladder = nn.ModuleDict(
             {
                 str(index): LadderLayer(
@@ -189,8 +224,9 @@ class RamModel(RamPreTrainedModel):
         self.plain_layer = TwoStreamLayer()
         # After CLIP, so that `model.dtype`, which is that of the first parameter, is CLIP's.
         self.temperatures = MatchingTemperatures()
-        self._frozen_label_states = _LastResult()
         self._label_features = _LastResult()
+        self._frozen_label_states = _LastResult()
+        self._teacher_label_features = _LastResult()
         self.post_init()
         self.freeze_backbone()
 
@@ -226,10 +262,13 @@ class RamModel(RamPreTrainedModel):
             settings.setdefault("base_model_name_or_path", clip.config._name_or_path or None)
         else:
             settings.setdefault("base_model_name_or_path", os.fspath(clip))
-            settings.setdefault("base_model_revision", kwargs.get("revision"))
-            clip = _load_clip(clip, kwargs)
-        for module in clip.modules():
-            module._is_hf_initialized = True  # whoever made it: these weights are not ours to initialise
+            clip, revision = _load_clip(clip, kwargs)
+            settings.setdefault("base_model_revision", revision)
+        if clip.logit_scale.device.type == "meta":
+            raise ValueError(
+                "CLIP's root is offloaded, so its logit scale cannot be read. Wrap it in memory, save it, and load "
+                "that with `RamModel.from_pretrained(..., device_map=...)`."
+            )
         # A configuration hands its attention implementation down: without it CLIP's own choice would be lost.
         settings["attn_implementation"] = clip.config._attn_implementation
         model = cls(RamConfig(clip_config=clip.config, **settings), clip=clip)
@@ -237,9 +276,10 @@ class RamModel(RamPreTrainedModel):
             nn.init.zeros_(layer.adapter.output_conv.weight)
         with torch.no_grad():
             model.temperatures.global_temperature.copy_((-clip.logit_scale.float()).exp())
+        device = clip.logit_scale.device
         for module in (model.ladder, model.prompts):
-            module.to(device=clip.device, dtype=clip.dtype)
-        model.temperatures.to(clip.device)
+            module.to(device=device, dtype=clip.dtype)
+        model.temperatures.to(device)
         return model.eval()
 
     def add_learned_tokens(self, *, ladder_tokens: int = 8, prompt_tokens: int = 4) -> None:
@@ -257,8 +297,10 @@ class RamModel(RamPreTrainedModel):
                 f"The model has {self.config.ladder_tokens} ladder tokens and {self.config.prompt_tokens} prompts "
                 "already: they would be lost."
             )
+        config = copy.deepcopy(self.config)
+        config.ladder_tokens, config.prompt_tokens = ladder_tokens, prompt_tokens
+        config.validate_architecture()  # before anything changes
         self.config.ladder_tokens, self.config.prompt_tokens = ladder_tokens, prompt_tokens
-        self.config.validate_architecture()
         grown = RamModel(self.config, clip=self.clip)
         for index, layer in self.ladder.items():
             layer.tokens = grown.ladder[index].tokens
@@ -273,6 +315,7 @@ class RamModel(RamPreTrainedModel):
 
         Compute them once per label list and pass them as `label_features` as often as needed. Without gradients the
         last label list is remembered until the weights change, so that passing the same `input_ids` again is cheap.
+        (A weight of CLIP that is written through `.data` does not tell: call [`clear_label_cache`] then.)
 
         Args:
             input_ids: token ids, padded on the right, shape (L, T).
@@ -286,65 +329,82 @@ class RamModel(RamPreTrainedModel):
             ValueError: when there are no labels, they are padded on the left, one is longer than the text context, or
                 one has no end-of-text token.
         """
-        _check_input_ids(input_ids, attention_mask, self.clip.config.text_config.max_position_embeddings)
+        if torch.compiler.is_compiling():  # a graph has neither checks of values nor a memory
+            return self._encode_labels(input_ids)
+        _check_input_ids(input_ids, attention_mask, self.clip.config.text_config)
         if torch.is_grad_enabled():
             return self._encode_labels(input_ids)
-        text_weights = [
-            *self.clip.text_model.parameters(),
-            *self.clip.text_projection.parameters(),
-            *self.prompts.parameters(),
-        ]
-        return self._label_features.get(
-            input_ids,
-            text_weights,
+        # Prompts take part by content where they are: moving averages and broadcasts write them through `.data`.
+        prompts = [layer.tokens for layer in self.prompts.values() if layer.tokens.device.type != "meta"]
+        features = self._label_features.get(
+            [input_ids, *prompts],
+            [*self._text_weights, *self.prompts.parameters()],
             lambda: torch.cat([self._encode_labels(piece) for piece in input_ids.split(_LABELS_AT_ONCE)]),
         )
+        return features.clone()  # the caller may change what he gets
+
+    def clear_label_cache(self) -> None:
+        """Forget remembered label features; needed only after weights of CLIP were written through `.data`."""
+        for cache in (self._label_features, self._frozen_label_states, self._teacher_label_features):
+            cache.clear()
+
+    @property
+    def _text_weights(self) -> list[Tensor]:
+        return [*self.clip.text_model.parameters(), *self.clip.text_projection.parameters()]
 
     def _encode_labels(self, input_ids: Tensor) -> Tensor:
-        states, end_positions, _ = self._get_frozen_label_states(input_ids)
-        first = self._first_prompt_layer
-        return self._finish_labels(states, end_positions, first, prompts=self.prompts)
+        states, end_positions = self._get_frozen_label_states(input_ids)
+        if torch.is_grad_enabled() and self.plain_layer.gradient_checkpointing:
+            states = states.detach().requires_grad_()  # reentrant checkpoints give no gradient without one on an input
+        return self._finish_labels(states, end_positions, prompts=self.prompts)
 
-    def _get_frozen_label_states(self, input_ids: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What prompts and training never change, computed once per label list in training.
+    def _get_frozen_label_states(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What prompts never change: in training computed once per label list.
 
         Returns:
-            Hidden states before the first prompt layer (L, T, Wt), positions of the end-of-text tokens (L,), and in
-            training the teacher's label features (L, D), encoded without prompts.
+            Hidden states before the first prompt layer (L, T, Wt) and positions of the end-of-text tokens (L,).
         """
         text = self.clip.text_model
-        weights = [*text.parameters(), *self.clip.text_projection.parameters()]
 
         def compute():
             ids, end_positions = self._trim(input_ids)
             states = text.embeddings(ids)
             for layer in text.encoder.layers[: self._first_prompt_layer]:
                 states = causal_layer(layer, states)
-            if not self.training:
-                return states, end_positions, None
-            with torch.no_grad():
-                teacher = self._finish_labels(states, end_positions, self._first_prompt_layer, prompts={})
-            return states, end_positions, teacher
+            return states, end_positions
 
-        if not self.training or any(weight.requires_grad for weight in weights):
+        if not self.training or any(weight.requires_grad for weight in text.parameters()):
             return compute()
-        return self._frozen_label_states.get(input_ids, weights, compute)
+        return self._frozen_label_states.get([input_ids], self._text_weights, compute)
 
-    def _finish_labels(self, states: Tensor, end_positions: Tensor, first_layer: int, *, prompts) -> Tensor:
-        """The text layers from `first_layer` on, the final norm and the projection. Returns (L, D)."""
+    @torch.no_grad()
+    def _get_teacher_label_features(self, input_ids: Tensor) -> Tensor:
+        """The labels as the teacher encodes them, without prompts, (L, D): computed once per label list."""
+        return self._teacher_label_features.get(
+            [input_ids],
+            self._text_weights,
+            lambda: self._finish_labels(*self._get_frozen_label_states(input_ids), prompts={}),
+        )
+
+    def _finish_labels(self, states: Tensor, end_positions: Tensor, *, prompts) -> Tensor:
+        """The text layers from the first prompt layer on, the final norm and the projection. Returns (L, D)."""
         text = self.clip.text_model
-        for index, layer in enumerate(text.encoder.layers[first_layer:], start=first_layer):
-            states = (
-                prompts[str(index)](states, clip_layer=layer) if str(index) in prompts else causal_layer(layer, states)
-            )
-        ends = states[torch.arange(states.shape[0], device=states.device), end_positions.to(states.device)]
-        return self.clip.text_projection(text.final_layer_norm(ends))
+        first, last = self._first_prompt_layer, len(text.encoder.layers) - 1
+        for index, layer in enumerate(text.encoder.layers[first:], start=first):
+            ends = end_positions if index == last else None  # the last layer is read at the end of the text alone
+            if str(index) in prompts:
+                states = prompts[str(index)](states, clip_layer=layer, end_positions=ends)
+            else:
+                states = text_layer(layer, states, end_positions=ends)
+        return self.clip.text_projection(text.final_layer_norm(states))
 
     def _trim(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Cut padding behind the longest label, which changes nothing (attention is causal), and find the ends."""
         end_token = self.clip.config.text_config.eos_token_id
         # As in CLIP: checkpoints older than its configuration's end token say 2 and mean the largest id.
         is_end = input_ids == (input_ids.amax(dim=1, keepdim=True) if end_token == 2 else end_token)
+        if torch.compiler.is_compiling():
+            return input_ids, is_end.int().argmax(dim=1)
         if not bool(is_end.any(dim=1).all()):
             row = int((~is_end.any(dim=1)).nonzero()[0])
             raise ValueError(
@@ -356,8 +416,9 @@ class RamModel(RamPreTrainedModel):
 
     @property
     def _first_prompt_layer(self) -> int:
-        num_layers = self.clip.config.text_config.num_hidden_layers
-        return min(self.config.prompt_layers or [num_layers]) if self.prompts else num_layers
+        # Without prompts the last layer counts as the first of them, so that there is a layer to finish with.
+        last = self.clip.config.text_config.num_hidden_layers - 1
+        return min(self.config.prompt_layers or [last]) if self.prompts else last
 
     # --- images -----------------------------------------------------------------------------------------------------
 
@@ -412,8 +473,7 @@ class RamModel(RamPreTrainedModel):
         main = self._embed_patches(pixel_values, interpolate_pos_encoding)
         local = main
         for layer in self.clip.vision_model.encoder.layers[: self._first_ladder_layer]:
-            main, values = main_stream_layer(layer, main)
-            local = local.to(main.device) + value_attention(layer.self_attn, values)
+            main, local = self.plain_layer(main, local, clip_layer=layer)
         return main, local
 
     def _recover(
@@ -421,6 +481,8 @@ class RamModel(RamPreTrainedModel):
     ) -> tuple[Tensor, Tensor]:
         """The layers from the first ladder layer on. Returns image features (B, D) and patch features (B, P, D)."""
         layers = self.clip.vision_model.encoder.layers
+        if torch.is_grad_enabled() and self.plain_layer.gradient_checkpointing and not main.requires_grad:
+            main = main.detach().requires_grad_()  # as for the labels
         for index, layer in enumerate(layers[self._first_ladder_layer :], start=self._first_ladder_layer):
             if str(index) in self.ladder:
                 main, local = self.ladder[str(index)](main, local, label_features, grid=grid, clip_layer=layer)
@@ -511,7 +573,7 @@ class RamModel(RamPreTrainedModel):
     @staticmethod
     def _image_chunks(patch_embeds: Tensor, label_embeds: Tensor) -> list[slice]:
         num_images, num_patches, _ = patch_embeds.shape
-        if torch.is_grad_enabled() or torch.compiler.is_exporting():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return [slice(num_images)]
         at_once = max(1, _PLAN_ENTRIES_AT_ONCE // (num_patches * label_embeds.shape[0]))
         return [slice(start, start + at_once) for start in range(0, num_images, at_once)]
@@ -569,7 +631,7 @@ class RamModel(RamPreTrainedModel):
         # 1. Recover what each patch shows.
         streams = self._frozen_streams(pixel_values, interpolate_pos_encoding)
         image_features, patch_features = self._recover(*streams, label_features, self._grid(pixel_values))
-        image_embeds = F.normalize(image_features, dim=-1)
+        image_embeds = F.normalize(image_features.float(), dim=-1)
         patch_embeds = F.normalize(patch_features.float(), dim=-1)
         label_embeds = F.normalize(label_features.float(), dim=-1)
 
@@ -581,15 +643,14 @@ class RamModel(RamPreTrainedModel):
 
         # 3. Score: half from the whole image, half from the patches.
         with torch.autocast(pixel_values.device.type, enabled=False):
-            global_logits = F.normalize(image_features.float(), dim=-1) @ label_embeds.T
-            global_logits = global_logits / self.temperatures.global_temperature.float()
+            global_logits = image_embeds @ label_embeds.T / self.temperatures.global_temperature.float()
             scores = (global_logits.softmax(dim=-1) + local_logits.softmax(dim=-1)) / 2
             logits = torch.logaddexp(global_logits.log_softmax(dim=-1), local_logits.log_softmax(dim=-1))
             loss = None if labels is None else self._loss(global_logits, local_logits, labels, has_unknown)
         return RamOutput(
             loss=loss,
             scores=scores,
-            logits_per_image=logits - torch.log(logits.new_tensor(2.0)),
+            logits_per_image=logits - math.log(2),
             global_logits=global_logits,
             local_logits=local_logits,
             image_embeds=image_embeds,
@@ -601,9 +662,8 @@ class RamModel(RamPreTrainedModel):
 
     @torch.no_grad()
     def _teacher_costs(self, streams: tuple[Tensor, Tensor], input_ids: Tensor, labels: Tensor) -> Tensor:
-        _, _, teacher_label_features = self._get_frozen_label_states(input_ids)
         patch_embeds = F.normalize(self._teacher_patch_features(*streams).float(), dim=-1)
-        label_embeds = F.normalize(teacher_label_features.float(), dim=-1)
+        label_embeds = F.normalize(self._get_teacher_label_features(input_ids).float(), dim=-1)
         with torch.autocast(patch_embeds.device.type, enabled=False):
             return teacher_cost(
                 patch_embeds @ label_embeds.T,
@@ -650,11 +710,15 @@ class RamModel(RamPreTrainedModel):
                 f"`label_features` must have shape (labels, {width}) with at least one label, got "
                 f"{tuple(label_features.shape)}. Encode the labels with this model's `get_label_features`."
             )
+        if not torch.compiler.is_compiling() and not bool(label_features.isfinite().all()):
+            raise ValueError("`label_features` hold NaN or infinite values.")
         return label_features.to(device=self.clip.logit_scale.device, dtype=self.clip.dtype)
 
     @staticmethod
     def _check_labels(labels: Tensor, pixel_values: Tensor, label_features: Tensor) -> bool:
         """Check the targets and tell whether one of them is unknown."""
+        if not isinstance(labels, Tensor):
+            raise TypeError(f"`labels` must be a tensor, got {type(labels).__name__}.")
         expected = (pixel_values.shape[0], label_features.shape[0])
         if tuple(labels.shape) != expected:
             raise ValueError(f"`labels` must have shape (images, labels) = {expected}, got {tuple(labels.shape)}.")
@@ -668,7 +732,8 @@ class RamModel(RamPreTrainedModel):
         return has_unknown
 
 
-def _check_input_ids(input_ids: Tensor, attention_mask: Tensor | None, context_length: int) -> None:
+def _check_input_ids(input_ids: Tensor, attention_mask: Tensor | None, text_config) -> None:
+    context_length, vocab_size = text_config.max_position_embeddings, text_config.vocab_size
     if input_ids.dim() != 2 or 0 in input_ids.shape:
         raise ValueError(
             f"`input_ids` must have shape (labels, tokens) with at least one label, got {tuple(input_ids.shape)}."
@@ -677,6 +742,12 @@ def _check_input_ids(input_ids: Tensor, attention_mask: Tensor | None, context_l
         raise ValueError(
             f"`input_ids` are {input_ids.shape[1]} tokens long but the text tower takes {context_length}. "
             "Shorten the labels, or let the processor cut them with `truncation=True`."
+        )
+    low, high = torch.stack(input_ids.aminmax()).tolist()
+    if low < 0 or high >= vocab_size:
+        raise ValueError(
+            f"`input_ids` must lie in [0, {vocab_size}), got {low if low < 0 else high}. "
+            "Use the tokenizer that belongs to this model."
         )
     if attention_mask is not None:
         if attention_mask.shape != input_ids.shape:
@@ -698,18 +769,22 @@ def _check_folder(name_or_path: str | os.PathLike | None) -> None:
         raise FileNotFoundError(f"There is no folder {text!r}.")
 
 
-def _load_clip(name_or_path: str | os.PathLike, kwargs: dict[str, Any]) -> CLIPModel:
+def _load_clip(name_or_path: str | os.PathLike, kwargs: dict[str, Any]) -> tuple[CLIPModel, str | None]:
+    """Load a CLIP; returns it with its revision, the commit itself where it comes from the Hub."""
     _check_folder(name_or_path)
-    hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in kwargs}
+    hub = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
     config, _ = RamConfig.get_config_dict(name_or_path, **hub)
     model_type = config.get("model_type")
+    name = repr(os.fspath(name_or_path))
     if model_type == RamConfig.model_type:
-        raise ValueError(f"{os.fspath(name_or_path)!r} is a RAM model already: load it with `from_pretrained`.")
+        raise ValueError(f"{name} is a RAM model already: load it with `from_pretrained`.")
+    if model_type is None:
+        raise ValueError(f"{name} holds no `config.json` that names its model type.")
     if model_type != "clip":
-        raise ValueError(
-            f"{os.fspath(name_or_path)!r} is a {model_type!r} checkpoint; `from_clip` takes CLIP with a ViT tower."
-        )
-    return CLIPModel.from_pretrained(name_or_path, **kwargs)
+        raise ValueError(f"{name} is a {model_type!r} checkpoint; `from_clip` takes CLIP with a ViT tower.")
+    clip = CLIPModel.from_pretrained(name_or_path, **kwargs)
+    commit = extract_commit_hash(cached_file(name_or_path, "config.json", **hub), None)
+    return clip, commit or kwargs.get("revision")
 
 
 __all__ = ["RamModel", "RamOutput", "RamPreTrainedModel"]

@@ -1,13 +1,14 @@
 """Entropic optimal transport between patches and labels: pure functions of tensors that know nothing of CLIP."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# Below this the kernel exp(-cost / epsilon) of a cost in [0, 1] nears the smallest float32 (exp(-50) = 2e-22), and the
-# scalings, which take its reciprocal, the largest: the same iteration then runs on logarithms.
-_SMALLEST_KERNEL_EPSILON = 0.02
+# Beyond this the kernel exp(-cost / epsilon) nears the smallest float32 (exp(-50) = 2e-22), and the scalings, which
+# take its reciprocal, the largest: the same iteration then runs on logarithms.
+_LARGEST_EXPONENT = 50.0
 
 
 class TransportResult(NamedTuple):
@@ -106,7 +107,7 @@ def sinkhorn(
     because asking the device would cost more than it saves.
 
     Args:
-        cost: finite, shape (B, P, L); [0, 1] is the range that the tests cover.
+        cost: finite, shape (B, P, L).
         patch_marginal: row sums, shape (B, P), >= 0.
         label_marginal: column sums, shape (B, L) or (L,), >= 0, same total as the rows.
         epsilon: regularisation in the unit of the cost, > 0.
@@ -117,7 +118,8 @@ def sinkhorn(
         [`TransportResult`].
 
     Raises:
-        ValueError: when a shape does not fit, there is no patch or no label, or a number is out of range.
+        ValueError: when a shape does not fit, there is no patch or no label, the cost is not finite, or a number is
+            out of range.
 
     Example:
         >>> cost = torch.rand(1, 4, 3)
@@ -130,7 +132,7 @@ def sinkhorn(
         u = patch_marginal.float().unsqueeze(-1)  # (B, P, 1)
         v = label_marginal.float().expand(cost.shape[0], -1).unsqueeze(-1)  # (B, L, 1)
         kernel = cost.float() / -epsilon  # (B, P, L), a logarithm so far
-        if epsilon < _SMALLEST_KERNEL_EPSILON:
+        if _largest_exponent(kernel, epsilon) > _LARGEST_EXPONENT:
             row, column, num_iterations = _iterate_logarithms(kernel, u.log(), v.log(), tolerance, max_iterations)
             plan = kernel.add_(row).add_(column.mT).exp_()
         else:
@@ -139,6 +141,15 @@ def sinkhorn(
             plan = kernel.mul_(row).mul_(column.mT)
         marginal_error = (plan.sum(dim=-1) - u.squeeze(-1)).abs().amax(dim=-1)
     return TransportResult(plan.to(cost.dtype), marginal_error, num_iterations)
+
+
+def _largest_exponent(exponents: Tensor, epsilon: float) -> float:
+    if torch.compiler.is_compiling():  # a graph cannot ask its values: those of a cost in [0, 1]
+        return 1 / epsilon
+    largest = exponents.abs().amax().item()  # the device is asked once, outside the loop
+    if not math.isfinite(largest):
+        raise ValueError("`cost` holds NaN or infinite values.")
+    return largest
 
 
 def _iterate_scalings(kernel, u, v, tolerance, max_iterations):

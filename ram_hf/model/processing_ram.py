@@ -1,14 +1,17 @@
 """Images and label names in, tensors out; scores in, labels out."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
 from .images import read_image
 
 DEFAULT_LABEL_TEMPLATE = "A photo of a {label}."
-_LONGEST_CONTEXT = 77  # CLIP's, for tokenizers that do not say
+_CLIP_CONTEXT = 77  # for tokenizers that do not say
+_NO_LIMIT = 1_000_000  # transformers puts a number above this where a tokenizer does not say
 
 
 class RamProcessor(ProcessorMixin):
@@ -54,6 +57,7 @@ class RamProcessor(ProcessorMixin):
         labels: str | Sequence[str] | None = None,
         *,
         label_template: str | None = None,
+        padding: bool | str = "longest",
         truncation: bool = False,
         return_tensors: str | None = "pt",
         **images_kwargs,
@@ -66,6 +70,7 @@ class RamProcessor(ProcessorMixin):
             text: sentences to tokenise as they are; for label names use `labels`.
             labels: label names; each is put into the template. Duplicates are allowed.
             label_template: used instead of the processor's own.
+            padding: "longest" (or True), or "max_length" for the whole text context.
             truncation: cut labels that are longer than the text context instead of raising.
             return_tensors: "pt", "np" or None for lists.
             **images_kwargs: passed to the image processor, for example `size`.
@@ -76,12 +81,16 @@ class RamProcessor(ProcessorMixin):
 
         Raises:
             ValueError: when there is nothing to prepare, an image cannot be read, a label is empty or too long.
-            TypeError: when a label is not a string.
+            TypeError: when a label is not a string, or an option is unknown.
         """
         if images is None and text is None and labels is None:
             raise ValueError("Nothing to prepare: pass `images`, `labels` or both.")
         if text is not None and labels is not None:
             raise ValueError("Pass label names as `labels` or ready sentences as `text`, not both.")
+        if images is None and images_kwargs:
+            raise TypeError(f"Without images these options have no effect: {', '.join(sorted(images_kwargs))}.")
+        if images_kwargs.get("do_rescale") is False:
+            raise ValueError("`do_rescale=False` is not needed: float images in [0, 1] are recognised as such.")
         data: dict[str, Any] = {}
         if images is not None:
             data.update(self._prepare_images(images, return_tensors, images_kwargs))
@@ -90,10 +99,10 @@ class RamProcessor(ProcessorMixin):
             template = self.label_template if label_template is None else label_template
             _check_template(template)
             sentences = [template.format(name, label=name) for name in names]
-            data.update(self._tokenize(sentences, names, truncation, return_tensors))
+            data.update(self._tokenize(sentences, names, padding, truncation, return_tensors))
         elif text is not None:
             names = _as_names(text)
-            data.update(self._tokenize(names, names, truncation, return_tensors))
+            data.update(self._tokenize(names, names, padding, truncation, return_tensors))
         return BatchFeature(data)
 
     def post_process_tagging(
@@ -121,7 +130,7 @@ class RamProcessor(ProcessorMixin):
         Raises:
             ValueError: when the number of labels is not that of the scores, or `top_k` is below 1.
         """
-        scores = outputs.scores
+        scores, labels = outputs.scores, _as_names(labels)
         if len(labels) != scores.shape[1]:
             raise ValueError(f"`labels` has {len(labels)} names but there are scores for {scores.shape[1]}.")
         if top_k is not None and top_k < 1:
@@ -150,8 +159,10 @@ class RamProcessor(ProcessorMixin):
             raise ValueError("`images` is empty.")
         return dict(self.image_processor(pictures, return_tensors=return_tensors, **images_kwargs))
 
-    def _tokenize(self, sentences, names, truncation, return_tensors) -> dict[str, Any]:
-        context_length = min(self.tokenizer.model_max_length, _LONGEST_CONTEXT)
+    def _tokenize(self, sentences, names, padding, truncation, return_tensors) -> dict[str, Any]:
+        context_length = self.tokenizer.model_max_length
+        if context_length > _NO_LIMIT:
+            context_length = _CLIP_CONTEXT
         encoded = self.tokenizer(sentences, truncation=truncation, max_length=context_length if truncation else None)
         lengths = [len(ids) for ids in encoded["input_ids"]]
         longest = max(range(len(lengths)), key=lengths.__getitem__)
@@ -160,7 +171,8 @@ class RamProcessor(ProcessorMixin):
                 f"Label {longest} takes {lengths[longest]} tokens with its template but the text tower takes "
                 f"{context_length}: {names[longest]!r}. Shorten it, or pass `truncation=True`."
             )
-        return dict(self.tokenizer.pad(encoded, padding="longest", return_tensors=return_tensors))
+        limit = context_length if padding == "max_length" else None
+        return dict(self.tokenizer.pad(encoded, padding=padding, max_length=limit, return_tensors=return_tensors))
 
 
 def _as_names(names) -> list[str]:
@@ -176,11 +188,10 @@ def _as_names(names) -> list[str]:
 
 
 def _as_list(images) -> list:
-    if isinstance(images, list | tuple):
-        return list(images)
-    if hasattr(images, "ndim") and images.ndim == 4:
-        return list(images)
-    return [images]
+    is_single = isinstance(images, str | bytes | bytearray | os.PathLike | Image.Image)
+    if is_single or getattr(images, "ndim", 4) != 4 or not isinstance(images, Iterable):
+        return [images]
+    return list(images)  # a list, a generator, a column of a dataset, or a batch as one array
 
 
 def _check_template(template: str) -> None:

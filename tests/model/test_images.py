@@ -72,8 +72,7 @@ def test_exif_orientation_is_honoured(orientation):
         stored = upright.transpose(Image.Transpose(inverse))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = read_image(encoded(stored, exif=exif))
-    assert image.size == (8, 6)
+    assert_shows(read_image(encoded(stored, exif=exif)), COLOURS)
 
 
 def test_transparency_lies_on_white():
@@ -112,6 +111,14 @@ def test_sixteen_bits_are_scaled_not_cut_off(tmp_path):
     assert_shows(read_image(Image.fromarray(RAMP.astype(np.float32) / 255)), expected)
 
 
+def test_floats_that_overshoot_are_cut_off():
+    overshot = COLOURS / 255 * 1.2 - 0.1
+    expected = np.rint(np.clip(overshot, 0, 1) * 255)
+    assert_shows(read_image(overshot), expected)
+    assert_shows(read_image(overshot * 255), expected, tolerance=1)
+    assert_shows(read_image(np.full((4, 4, 3), 1.0000001) * 0.5), np.full((4, 4, 3), 128))
+
+
 def test_grey_bilevel_and_cmyk():
     grey = np.repeat(RAMP[..., None], 3, axis=-1)
     assert_shows(read_image(encoded(Image.fromarray(RAMP))), grey)
@@ -138,7 +145,9 @@ def test_grey_bilevel_and_cmyk():
         (np.zeros(7), ValueError, "An image array must have shape"),
         (np.full((4, 4, 3), np.nan), ValueError, "NaN or infinite pixels"),
         (np.full((4, 4, 3), -1.0), ValueError, r"must lie in \[0, 1\], got \[-1.0, -1.0\]"),
-        (np.full((4, 4, 3), 300.0), ValueError, r"must lie in \[0, 255\]"),
+        (np.full((4, 4, 3), 400.0), ValueError, r"must lie in \[0, 255\]"),
+        (np.linspace(-2.1, 2.6, 48).reshape(4, 4, 3), ValueError, "Pass pictures before normalisation"),
+        ("http://bad host/x.png", ValueError, "Cannot download 'http://bad host/x.png'"),
         (Image.new("RGB", (0, 9)), ValueError, "0 x 9 pixels"),
     ],
 )

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from transformers import AutoModel, AutoModelForZeroShotImageClassification, CLIPModel
 
 from ram_hf import RamConfig, RamModel
+from ram_hf.model.optimal_transport import cost_from_similarity, sinkhorn
 from tests.conftest import LABELS, make_config
 
 # Float32 rounds a similarity by about 1e-7, and the local temperature of 2e-3 turns that into 5e-5 of a logit.
@@ -126,10 +127,21 @@ def test_ladder_tokens_are_seen_by_attention_and_dropped(tiny_model, pixel_value
 
 
 def test_batch_invariance(tiny_model, pixel_values, label_inputs):
-    together = scores_of(tiny_model, pixel_values, label_inputs).scores
+    """With images that Sinkhorn stops at different counts, so that one could hold up the other."""
+    tiny_model.config.epsilon, tiny_model.config.sinkhorn_tolerance = 0.05, 1e-2
+    pixel_values[0] = 0.0
+    together = scores_of(tiny_model, pixel_values, label_inputs, output_transport_plan=True)
+    counts = set()
     for image in range(3):
-        alone = scores_of(tiny_model, pixel_values[image : image + 1], label_inputs).scores
-        torch.testing.assert_close(alone[0], together[image], **ROUNDING)
+        alone = scores_of(tiny_model, pixel_values[image : image + 1], label_inputs, output_transport_plan=True)
+        torch.testing.assert_close(alone.scores[0], together.scores[image], **ROUNDING)
+        torch.testing.assert_close(alone.transport_plan[0], together.transport_plan[image], atol=1e-6, rtol=1e-4)
+        similarity = alone.patch_embeds @ alone.label_embeds.T
+        cost = cost_from_similarity(similarity, logit_scale=tiny_model.clip.logit_scale.exp())
+        label_marginal = torch.full((len(LABELS),), 1 / len(LABELS))
+        result = sinkhorn(cost, alone.patch_marginal, label_marginal, epsilon=0.05, tolerance=1e-2)
+        counts.add(int(result.num_iterations))
+    assert len(counts) > 1
 
 
 def test_permuting_labels_permutes_scores(tiny_model, pixel_values, tiny_processor):
@@ -146,7 +158,11 @@ def test_padding_chunks_and_cache_change_nothing(tiny_model, pixel_values, label
         padded = F.pad(label_inputs["input_ids"], (0, 77 - label_inputs["input_ids"].shape[1]), value=end)
         torch.testing.assert_close(tiny_model.get_label_features(padded), expected)
         monkeypatch.setattr("ram_hf.model.modeling_ram._LABELS_AT_ONCE", 3)
-        torch.testing.assert_close(tiny_model.get_label_features(label_inputs["input_ids"].clone()), expected)
+        tiny_model.clear_label_cache()
+        pieces = []
+        tiny_model.clip.text_projection.register_forward_hook(lambda *call: pieces.append(len(call[-1])))
+        torch.testing.assert_close(tiny_model.get_label_features(label_inputs["input_ids"]), expected)
+        assert pieces == [3, 1]
         once = tiny_model(pixel_values, **label_inputs).scores
         cached = tiny_model(pixel_values, label_features=expected).scores
         torch.testing.assert_close(once, cached, **ROUNDING)
@@ -191,9 +207,13 @@ def test_half_precision_stays_close_and_matches_in_float32(tiny_model, pixel_val
 
 def test_autocast_matches_in_float32(tiny_model, pixel_values, label_inputs):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = scores_of(tiny_model, pixel_values, label_inputs)
-    assert output.scores.dtype == torch.float32
-    assert output.scores.isfinite().all()
+        output = scores_of(tiny_model, pixel_values, label_inputs, output_transport_plan=True)
+    similarity = output.patch_embeds @ output.label_embeds.T  # in float32: bfloat16 would be off by 1e-2
+    local = len(LABELS) * (output.transport_plan * similarity).sum(dim=1) / tiny_model.config.local_temperature
+    torch.testing.assert_close(output.local_logits, local, atol=1e-2, rtol=1e-4)
+    remembered = scores_of(tiny_model, pixel_values, label_inputs)  # not what autocast computed
+    assert remembered.label_embeds.dtype == torch.float32
+    torch.testing.assert_close(remembered.scores, copy.deepcopy(tiny_model)(pixel_values, **label_inputs).scores)
 
 
 # --- labels ------------------------------------------------------------------------------------------------------
@@ -207,7 +227,7 @@ def test_prompts_leave_out_the_last_positions_of_a_full_context(tiny_model):
     layers = tiny_model.clip.text_model.encoder.layers
     with torch.no_grad():
         actual = tiny_model.get_label_features(ids)
-        states, ends, _ = tiny_model._get_frozen_label_states(ids)
+        states, ends = tiny_model._get_frozen_label_states(ids)
         assert states.shape[1] == 76
         end_state = states[:, ends[0]]
         projected = tiny_model.clip.text_projection(tiny_model.clip.text_model.final_layer_norm(end_state))
@@ -223,13 +243,19 @@ def test_prompts_change_the_label_features(tiny_model, label_inputs):
     assert (before - after).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("change", ["in place", "loading", "casting", "other labels"])
+@pytest.mark.parametrize(
+    "change", ["in place", "loading", "casting", "prompts through data", "other labels", "the same tensor refilled"]
+)
 def test_remembered_label_features_are_dropped_when_something_changes(tiny_model, label_inputs, change):
     fresh = copy.deepcopy(tiny_model)
     ids = label_inputs["input_ids"]
     with torch.no_grad():
+        runs = []
+        tiny_model.clip.text_projection.register_forward_hook(lambda *_: runs.append(1))
         first = tiny_model.get_label_features(ids)
-        assert tiny_model.get_label_features(ids.clone()) is first
+        first.mul_(0)  # what a caller does to his copy is his own affair
+        torch.testing.assert_close(tiny_model.get_label_features(ids.clone()), fresh.get_label_features(ids))
+        assert len(runs) == 1
         if change == "in place":
             for model in (tiny_model, fresh):
                 model.clip.text_projection.weight.mul_(2)
@@ -240,10 +266,15 @@ def test_remembered_label_features_are_dropped_when_something_changes(tiny_model
         elif change == "casting":
             tiny_model.double()
             fresh.double()
-        else:
+        elif change == "prompts through data":
+            for model in (tiny_model, fresh):
+                model.prompts["2"].tokens.data.copy_(torch.arange(4 * 32).view(4, 32).cos())
+        elif change == "other labels":
             ids = ids.flip(0)
+        else:
+            ids.copy_(ids.flip(0))
         second = tiny_model.get_label_features(ids)
-        assert second is not first
+        assert len(runs) == 2
         torch.testing.assert_close(second, fresh.get_label_features(ids))
 
 
@@ -336,6 +367,76 @@ def test_unknown_labels_take_the_asymmetric_loss(tiny_model, pixel_values, label
     assert tiny_model.temperatures.local_temperature.grad.isfinite()
 
 
+def test_the_teacher_keeps_its_word_on_unknown_labels(tiny_model, pixel_values, label_inputs):
+    """Known absence lowers the teacher's word on a label, ignorance does not."""
+    tiny_model.train()
+    costs = []
+    for value in (0, -1):
+        targets = TARGETS.clone()
+        targets[0, 1] = value
+        streams = tiny_model._frozen_streams(pixel_values, False)
+        costs.append(tiny_model._teacher_costs(streams, label_inputs["input_ids"], targets))
+    assert (costs[0][0, :, 1] == costs[0].max()).all()
+    assert not (costs[1][0, :, 1] == costs[1].max()).all()
+
+
+def test_without_weight_there_is_no_teacher(tiny_model, pixel_values, label_inputs, monkeypatch):
+    tiny_model.config.teacher_weight = 0.0
+    monkeypatch.setattr(RamModel, "_teacher_patch_features", None)
+    monkeypatch.setattr(RamModel, "_get_teacher_label_features", None)
+    with torch.no_grad():
+        features = tiny_model.get_label_features(**label_inputs)
+    tiny_model.train()
+    tiny_model(pixel_values, label_features=features, labels=TARGETS).loss.backward()
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_both_sides_export(tiny_model, pixel_values, label_inputs, grad):
+    """With a fixed number of iterations, text and image side are graphs of their own."""
+
+    class Text(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = tiny_model
+
+        def forward(self, input_ids):
+            return self.model.get_label_features(input_ids)
+
+    class Images(Text):
+        def forward(self, pixel_values, label_features):
+            return self.model(pixel_values, label_features=label_features).scores
+
+    tiny_model.config.sinkhorn_tolerance, tiny_model.config.sinkhorn_max_iterations = 0.0, 20
+    ids = label_inputs["input_ids"]
+    with torch.set_grad_enabled(grad):
+        features = torch.export.export(Text(), (ids,)).module()(ids)
+        torch.testing.assert_close(features, tiny_model.get_label_features(ids))
+        scores = torch.export.export(Images(), (pixel_values, features)).module()(pixel_values, features)
+        torch.testing.assert_close(scores, tiny_model(pixel_values, label_features=features).scores, **ROUNDING)
+
+
+def test_the_trainer_of_transformers_takes_it(tiny_model, pixel_values, label_inputs, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    rows = [{"pixel_values": pixel_values[i % 3], "labels": TARGETS[i % 3]} for i in range(8)]
+
+    def collate(batch):
+        stacked = {name: torch.stack([row[name] for row in batch]) for name in batch[0]}
+        return {**stacked, **label_inputs}
+
+    arguments = transformers.TrainingArguments(
+        str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=4,
+        remove_unused_columns=False,
+        label_names=["labels"],  # or it takes `label_features` for one
+        report_to=[],
+    )
+    trainer = transformers.Trainer(tiny_model, arguments, data_collator=collate, train_dataset=rows)
+    assert math.isfinite(trainer.train().training_loss)
+    assert [values.shape for values in trainer.predict(rows).predictions] == [(8, len(LABELS))] * 2  # scores, logits
+
+
 def test_frozen_work_is_done_once(tiny_model, pixel_values, label_inputs):
     """Training: below the ladder one pass for student and teacher; below the prompts, once per label list."""
     calls = {"vision": 0, "text": 0}
@@ -352,17 +453,21 @@ def test_frozen_work_is_done_once(tiny_model, pixel_values, label_inputs):
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(tiny_model, pixel_values, label_inputs):
-    gradients = []
-    for checkpointing in (False, True):
+    gradients, statistics = [], []
+    for reentrant in (None, False, True):
         model = copy.deepcopy(tiny_model).train()
-        if checkpointing:
+        if reentrant is not None:
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable()
-            assert model.ladder["4"].gradient_checkpointing
+            enable({"use_reentrant": reentrant})
+            assert model.ladder["4"].streams.gradient_checkpointing
+            assert model.prompts["2"].gradient_checkpointing
         model(pixel_values, **label_inputs, labels=TARGETS).loss.backward()
         gradients.append([p.grad for p in model.parameters() if p.requires_grad])
-    for plain, checkpointed in zip(*gradients, strict=True):
-        torch.testing.assert_close(plain, checkpointed, atol=1e-5, rtol=1e-4)
+        statistics.append({name: value for name, value in model.named_buffers() if name.startswith("ladder.")})
+    for kind in (1, 2):
+        for plain, checkpointed in zip(gradients[0], gradients[kind], strict=True):
+            torch.testing.assert_close(plain, checkpointed, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(statistics[kind], statistics[0])  # each batch counted once
 
 
 # --- loading -----------------------------------------------------------------------------------------------------
@@ -466,12 +571,17 @@ def test_a_tuple_when_asked(tiny_model, pixel_values, label_inputs):
     assert values[0].shape == (3, len(LABELS))
 
 
-def test_100_000_labels_match_in_bounded_memory(tiny_model, pixel_values):
+def test_100_000_labels_match_in_bounded_memory(tiny_model, pixel_values, monkeypatch):
     features = torch.randn(100_000, 48, generator=torch.Generator().manual_seed(3))
+    monkeypatch.setattr("ram_hf.model.modeling_ram._PLAN_ENTRIES_AT_ONCE", 2**21)  # one image of 16 patches
+    sizes = []
+    monkeypatch.setattr(
+        "ram_hf.model.modeling_ram.sinkhorn", lambda cost, *a, **k: sizes.append(cost.shape) or sinkhorn(cost, *a, **k)
+    )
     with torch.no_grad():
-        output = tiny_model(pixel_values[:1], label_features=features)
-    assert output.scores.shape == (1, 100_000)
-    assert output.scores.sum().item() == pytest.approx(1, abs=1e-3)
+        output = tiny_model(pixel_values[:2], label_features=features)
+    assert sizes == [(1, 16, 100_000)] * 2
+    torch.testing.assert_close(output.scores.sum(dim=1), torch.ones(2), atol=1e-3, rtol=0)
 
 
 # --- from_clip ---------------------------------------------------------------------------------------------------
@@ -498,6 +608,46 @@ def test_any_clip_shape(tmp_path, vision, tiny_processor):
     assert model.config.base_model_name_or_path == str(tmp_path)
     assert model.config.ladder_tokens == model.config.prompt_tokens == 0
     assert model.temperatures.global_temperature.item() == pytest.approx(math.exp(-clip.logit_scale.item()))
+
+
+def test_a_clip_that_never_initialised_itself_keeps_its_weights(tiny_model):
+    """`transformers` marks what it has initialised; weights that came another way carry no mark."""
+    with torch.device("meta"):
+        clip = CLIPModel(tiny_model.config.clip_config)
+    clip = clip.to_empty(device="cpu")
+    clip.load_state_dict(tiny_model.clip.state_dict())
+    for module in clip.modules():
+        module._is_hf_initialized = False
+    model = RamModel(make_config(), clip=clip)
+    for name, value in tiny_model.clip.state_dict().items():
+        assert torch.equal(model.clip.state_dict()[name], value), name
+
+
+def test_a_half_precision_clip_configuration_builds_one_dtype(tiny_config, pixel_values, label_inputs):
+    config = make_config()
+    config.clip_config.dtype = torch.float16
+    model = RamModel(config).eval()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert scores_of(model, pixel_values, label_inputs).scores.isfinite().all()
+
+
+def test_from_clip_tells_the_commit_of_a_hub_checkpoint(tiny_model, tmp_path, monkeypatch):
+    """As the Hub's cache lays it out: a reference to a commit, and a snapshot of it."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--someone--clip"
+    tiny_model.clip.save_pretrained(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    model = RamModel.from_clip("someone/clip", cache_dir=str(tmp_path), local_files_only=True)
+    assert model.config.base_model_name_or_path == "someone/clip"
+    assert model.config.base_model_revision == commit
+
+
+def test_from_clip_in_a_subfolder(tiny_model, tmp_path):
+    tiny_model.clip.save_pretrained(tmp_path / "tower")
+    assert RamModel.from_clip(tmp_path, subfolder="tower").config.ladder_layers == [2, 3, 4]
+    with pytest.raises((ValueError, OSError), match=r"config\.json"):
+        RamModel.from_clip(tmp_path)
 
 
 def test_from_clip_passes_loading_options_on(tiny_model, tmp_path):
@@ -530,6 +680,10 @@ def test_learned_tokens_come_with_training(tiny_model, pixel_values, label_input
     expected = scores_of(model, pixel_values, label_inputs).scores
     model.save_pretrained(tmp_path)
     assert torch.equal(scores_of(RamModel.from_pretrained(tmp_path), pixel_values, label_inputs).scores, expected)
+    fresh = RamModel.from_clip(tiny_model.clip)
+    with pytest.raises(ValueError, match="`prompt_tokens` must be between 0 and 75, got 90"):
+        fresh.add_learned_tokens(prompt_tokens=90)
+    assert fresh.config.prompt_tokens == 0
     with pytest.raises(ValueError, match="5 ladder tokens and 3 prompts already"):
         model.add_learned_tokens()
 
@@ -577,6 +731,8 @@ def test_bad_input_is_refused_with_what_was_expected(tiny_model, pixel_values, l
         ({"pixel_values": pixel_values, "input_ids": ids[:0]}, "at least one label"),
         ({"pixel_values": pixel_values, "input_ids": torch.ones(1, 78).long()}, "78 tokens long .* takes 77"),
         ({"pixel_values": pixel_values, "input_ids": torch.ones(2, 5).long()}, "Label 0 .* no end-of-text token"),
+        ({"pixel_values": pixel_values, "input_ids": ids + 600}, r"`input_ids` must lie in \[0, 514\), got 1\d\d\d"),
+        ({"pixel_values": pixel_values, "label_features": features * math.nan}, "`label_features` hold NaN"),
         (
             {"pixel_values": pixel_values, "input_ids": ids, "attention_mask": torch.zeros_like(ids)},
             "padded on the left",

@@ -75,11 +75,22 @@ def test_small_epsilon_and_zero_marginals(epsilon):
     torch.testing.assert_close(plan.sum(dim=1), label_marginal, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(20, 0), (1, 10), (300, -150)])
+def test_costs_of_any_size(scale, shift):
+    cost, patch_marginal, label_marginal = random_problem(4, 2, 9, 5)
+    cost = cost * scale + shift
+    result = sinkhorn(cost, patch_marginal, label_marginal, epsilon=0.1, tolerance=1e-9, max_iterations=500)
+    torch.testing.assert_close(result.plan.sum(dim=1), label_marginal, atol=1e-5, rtol=1e-4)
+    cost[0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="`cost` holds NaN or infinite values"):
+        sinkhorn(cost, patch_marginal, label_marginal, epsilon=0.1)
+
+
 def test_both_forms_of_the_iteration_agree(monkeypatch):
     cost, patch_marginal, label_marginal = random_problem(5, 3, 16, 7)
     options = {"epsilon": 0.1, "tolerance": 1e-3, "max_iterations": 100}
     scalings = sinkhorn(cost, patch_marginal, label_marginal, **options)
-    monkeypatch.setattr("ram_hf.model.optimal_transport._SMALLEST_KERNEL_EPSILON", 1.0)
+    monkeypatch.setattr("ram_hf.model.optimal_transport._LARGEST_EXPONENT", 0.0)
     logarithms = sinkhorn(cost, patch_marginal, label_marginal, **options)
     torch.testing.assert_close(scalings.plan, logarithms.plan, atol=1e-7, rtol=1e-5)
     assert scalings.num_iterations.tolist() == logarithms.num_iterations.tolist()

@@ -66,6 +66,23 @@ def test_images_and_labels_together_feed_the_model(tiny_model, tiny_processor):
     torch.testing.assert_close(scores[0], scores[1], atol=3e-5, rtol=1e-4)
 
 
+def test_the_call_that_clip_users_know(tiny_processor):
+    inputs = tiny_processor(text=["a dog", "a red car"], images=wide_picture(), return_tensors="pt", padding=True)
+    assert inputs["input_ids"].shape[0] == 2
+    assert tiny_processor(labels=["dog"], padding="max_length")["input_ids"].shape == (1, 77)
+
+
+def test_pictures_from_a_generator(tiny_processor):
+    assert tiny_processor(images=(wide_picture() for _ in range(3)))["pixel_values"].shape[0] == 3
+
+
+def test_a_longer_context_is_the_tokenizers_word():
+    tokenizer = make_tokenizer()
+    tokenizer.model_max_length = 248
+    processor = RamProcessor(CLIPImageProcessorPil(), tokenizer)
+    assert processor(labels=["x" * 100])["input_ids"].shape[1] > 100
+
+
 def test_a_batch_as_one_tensor(tiny_processor):
     batch = torch.randint(0, 255, (3, 3, 20, 24), dtype=torch.uint8)
     one_by_one = [tiny_processor(images=image)["pixel_values"][0] for image in batch]
@@ -117,6 +134,8 @@ def test_post_processing():
     ("arguments", "error", "message"),
     [
         ({}, ValueError, "Nothing to prepare"),
+        ({"labels": ["dog"], "labl_template": "{}"}, TypeError, "no effect: labl_template"),
+        ({"images": wide_picture(), "do_rescale": False}, ValueError, "`do_rescale=False` is not needed"),
         ({"labels": []}, ValueError, "There are no labels"),
         ({"labels": ["dog", " "]}, ValueError, "Label 1 is empty"),
         ({"labels": ["dog", 3]}, TypeError, "Label 1 must be a string, got int: 3"),

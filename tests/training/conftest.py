@@ -1,4 +1,4 @@
-"""A corpus of 37 pictures in 4 shards, a small CLIP on disk, and the command line that trains on them."""
+"""A corpus of 37 pictures, a small CLIP on disk, and the command line that trains on them."""
 
 import os
 import subprocess
@@ -20,9 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory) -> Path:
+def corpus_rows() -> datasets.Dataset:
     """Flat pictures named by their colour and brightness, so that there is something to learn."""
-    folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
     rows = []
     for index in range(37):
@@ -34,10 +33,24 @@ def corpus(tmp_path_factory) -> Path:
     features = datasets.Features(
         {"image": datasets.Image(), "labels": datasets.List(datasets.Value("string")), "id": datasets.Value("int64")}
     )
-    dataset = datasets.Dataset.from_list(rows, features=features)
-    for shard in range(4):
-        dataset.shard(4, shard).to_parquet(folder / f"train-{shard:05d}-of-00004.parquet")
+    return datasets.Dataset.from_list(rows, features=features)
+
+
+def write_shards(rows: datasets.Dataset, folder: Path, count: int) -> Path:
+    for shard in range(count):
+        rows.shard(count, shard).to_parquet(folder / f"train-{shard:05d}-of-{count:05d}.parquet")
     return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(corpus_rows, tmp_path_factory) -> Path:
+    return write_shards(corpus_rows, tmp_path_factory.mktemp("corpus"), 1)
+
+
+@pytest.fixture(scope="session")
+def two_shards(corpus_rows, tmp_path_factory) -> Path:
+    """A shard for each of two processes."""
+    return write_shards(corpus_rows, tmp_path_factory.mktemp("two_shards"), 2)
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,7 @@ def test_unknown_key_in_yaml(config, line, message):
     [
         (["--max_step", "3"], r"Unknown option `--max_step`; did you mean `max_steps`\?"),
         (["--max-stepz=3"], r"Unknown option `--max_stepz`; did you mean `max_steps`\?"),
-        (["--no_streaming"], "Unknown option `--no_streaming`; did you mean `streaming`"),
+        (["--no_gather_los"], "Unknown option `--no_gather_los`; did you mean `no_gather_loss`"),
         (["--max_steps", "many"], "max-steps: invalid int value: 'many'"),
         (["--max_steps"], "max-steps: expected one argument"),
         (["--mixed_precision", "fp4"], "invalid choice: 'fp4'"),

@@ -108,7 +108,8 @@ def test_killed_and_resumed_is_bit_identical(options, tmp_path, unbroken, stream
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_on_two_processes(options, tmp_path, unbroken):
+def test_killed_and_resumed_on_two_processes(options, two_shards, tmp_path, unbroken):
+    options["dataset"] = str(two_shards)
     expected = final_weights(options, tmp_path / "whole", unbroken, (2, True))
     config = write_config(options, tmp_path / "run.yaml")
     kill_at(config, tmp_path / "run", 7, processes=2)

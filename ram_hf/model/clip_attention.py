@@ -1,0 +1,78 @@
+"""The attention of CLIP's layers, taken apart: heads, the kernel that the configuration names, learned extra keys."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, eager_attention_forward
+
+_TAKE_ANY_MASK = ("eager", "sdpa")
+
+
+def split_heads(states: Tensor, attention: CLIPAttention) -> Tensor:
+    """From (B, N, W) to (B, heads, N, d_head)."""
+    return states.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+
+
+def attend(
+    attention: CLIPAttention, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """Scaled dot-product attention by CLIP's own choice of kernel, so that `attn_implementation` keeps its meaning.
+
+    Args:
+        attention: whose configuration names the kernel. Flash and flex attention take no additive mask; where there is
+            one, "sdpa" stands in for them.
+        queries: shape (B, heads, N, d_head).
+        keys: shape (B, heads, M, d_head).
+        values: shape (B, heads, M, d_head).
+        mask: added to the scores, broadcast to (B, heads, N, M).
+
+    Returns:
+        Shape (B, N, heads * d_head), before the output projection.
+    """
+    implementation = attention.config._attn_implementation
+    if mask is not None and implementation not in _TAKE_ANY_MASK:
+        implementation = "sdpa"
+    kernel: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+    dropout = attention.dropout if attention.training else 0.0
+    output, _ = kernel(attention, queries, keys, values, mask, scaling=attention.scale, dropout=dropout)
+    return output.flatten(2)
+
+
+def keys_and_values(
+    layer: CLIPEncoderLayer, normed: Tensor, extra_tokens: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys and values of tokens, behind those of learned tokens that this layer alone sees.
+
+    As learned tokens are dropped after the layer, all they can do is serve the others as keys and values, and these
+    are the same for the whole batch: nothing else is computed for them.
+
+    Args:
+        layer: a layer of either tower.
+        normed: the tokens after `layer_norm1`, shape (B, N, W).
+        extra_tokens: learned tokens before it, shape (E, W), or None.
+
+    Returns:
+        Keys and values, each (B, heads, E + N, d_head), and the values of the N tokens alone.
+    """
+    attention = layer.self_attn
+    keys, values = (split_heads(project(normed), attention) for project in (attention.k_proj, attention.v_proj))
+    if extra_tokens is None:
+        return keys, values, values
+    extra = layer.layer_norm1(extra_tokens.to(normed.dtype)[None])  # (1, E, W)
+    all_keys = _prepend(split_heads(attention.k_proj(extra), attention), keys)
+    return all_keys, _prepend(split_heads(attention.v_proj(extra), attention), values), values
+
+
+def to_layer(layer: CLIPEncoderLayer, states: Tensor) -> Tensor:
+    """Move tokens to a layer's device: a device map does so only for layers that are called as a whole."""
+    device = layer.layer_norm1.weight.device
+    return states if device.type == "meta" else states.to(device)  # offloaded weights come to their inputs
+
+
+def _prepend(extra: Tensor, states: Tensor) -> Tensor:
+    return torch.cat([extra.expand(states.shape[0], -1, -1, -1), states], dim=2)
+
+
+__all__ = ["attend", "keys_and_values", "split_heads", "to_layer"]
