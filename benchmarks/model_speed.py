@@ -30,19 +30,34 @@ def label_ids(num_labels: int, num_words: int) -> torch.Tensor:
     return torch.cat([begin, words, end], dim=1)
 
 
+def peak_memory(device: torch.device) -> float:
+    """GiB: of the process since its start on a CPU, of the allocator on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def alternate(
-    functions: dict[str, Callable[[], object]], repeats: int, synchronize: Callable
-) -> dict[str, list[float]]:
-    """Seconds of each run of each function, one after the other in turn, after one warm-up."""
+    functions: dict[str, Callable[[], object]], repeats: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds of each run of each function, in turn; and the peak memory up to the first run.
+
+    Each timed run follows another of the same function: a training step has the label list of the step before. The
+    functions come in the order of their memory, so that a peak is that of the function it stands beside.
+    """
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for round_index in range(repeats + 1):
+    memory: dict[str, float] = {}
+    for _ in range(repeats):
         for name, function in functions.items():
+            function()
+            synchronize()
+            memory.setdefault(name, peak_memory(device))
             start = time.perf_counter()
             function()
             synchronize()
-            if round_index:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+            seconds[name].append(time.perf_counter() - start)
+    return seconds, memory
 
 
 def main() -> None:
@@ -57,7 +72,6 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
 
     model = RamModel(RamConfig(clip_config=VIT_B_16)).to(device).eval()
     pixels = torch.randn(arguments.batch_size, 3, 224, 224, device=device)
@@ -97,16 +111,13 @@ def main() -> None:
         functions[f"training step, {num_labels} labels"] = training_step(num_labels)
     threads = torch.get_num_threads()
     print(f"{device}, {dtype}, batch {arguments.batch_size}, {threads} threads, torch {torch.__version__}")
-    seconds = alternate(functions, arguments.repeats, synchronize)
+    seconds, memory = alternate(functions, arguments.repeats, device)
     base = statistics.median(seconds["CLIP vision tower"])
-    print(f"{'':32} {'median':>9} {'min':>9} {'max':>9} {'ratio':>6}")
+    print(f"{'':32} {'median':>9} {'min':>9} {'max':>9} {'ratio':>6} {'peak memory':>12}")
     for name, values in seconds.items():
         median = statistics.median(values)
-        print(f"{name:32} {median:8.3f}s {min(values):8.3f}s {max(values):8.3f}s {median / base:6.2f}")
-    if device.type == "cuda":
-        print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
-    else:
-        print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+        times = f"{median:8.3f}s {min(values):8.3f}s {max(values):8.3f}s"
+        print(f"{name:32} {times} {median / base:6.2f} {memory[name]:8.2f} GiB")
 
 
 if __name__ == "__main__":

@@ -623,8 +623,10 @@ class RamModel(RamPreTrainedModel):
                 "In training the frozen teacher encodes the labels too: pass `input_ids` instead of `label_features`, "
                 "or set `teacher_weight` to 0 in the configuration."
             )
-        if input_ids is not None:
+        if label_features is None:
             label_features = self.get_label_features(input_ids, attention_mask)
+        elif not torch.compiler.is_compiling() and not bool(label_features.isfinite().all()):
+            raise ValueError("`label_features` hold NaN or infinite values.")
         label_features = self._check_label_features(label_features)
         has_unknown = labels is not None and self._check_labels(labels, pixel_values, label_features)
 
@@ -710,8 +712,6 @@ class RamModel(RamPreTrainedModel):
                 f"`label_features` must have shape (labels, {width}) with at least one label, got "
                 f"{tuple(label_features.shape)}. Encode the labels with this model's `get_label_features`."
             )
-        if not torch.compiler.is_compiling() and not bool(label_features.isfinite().all()):
-            raise ValueError("`label_features` hold NaN or infinite values.")
         return label_features.to(device=self.clip.logit_scale.device, dtype=self.clip.dtype)
 
     @staticmethod

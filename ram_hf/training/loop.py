@@ -3,6 +3,7 @@
 import math
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -366,6 +367,9 @@ def _check_finite(global_loss: float, local_loss: float, step: int, checkpoints:
 def _stop_signals() -> Iterator[Callable[[], bool]]:
     """Note an interruption or termination, finish the running step and save; a second one acts at once."""
     asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread handle signals
+        yield lambda: False
+        return
 
     def note(number: int, _frame: object) -> None:
         if asked:

@@ -81,9 +81,6 @@ def test_costs_of_any_size(scale, shift):
     cost = cost * scale + shift
     result = sinkhorn(cost, patch_marginal, label_marginal, epsilon=0.1, tolerance=1e-9, max_iterations=500)
     torch.testing.assert_close(result.plan.sum(dim=1), label_marginal, atol=1e-5, rtol=1e-4)
-    cost[0, 0, 0] = float("nan")
-    with pytest.raises(ValueError, match="`cost` holds NaN or infinite values"):
-        sinkhorn(cost, patch_marginal, label_marginal, epsilon=0.1)
 
 
 def test_both_forms_of_the_iteration_agree(monkeypatch):
