@@ -53,7 +53,7 @@ class Drawing:
     """
 
     def __init__(self, data: bytes, box: Sequence[int], *, license: str, origin: str):
-        self._data: bytes | None = data
+        self._data = data
         self._box = box
         self._levels: list[Image.Image] = []
         self.license, self.origin = license, origin
@@ -72,14 +72,14 @@ class Drawing:
             The copy, with a transparent margin, and its own scale.
         """
         if not self._levels:
-            self._levels = self._decode()
+            self._levels = self._decode()  # in two threads at once: twice the same
         number = 0
         while number + 1 < len(self._levels) and scale <= 0.5 ** (number + 1):
             number += 1
         return self._levels[number], 0.5**number
 
     def _decode(self) -> list[Image.Image]:
-        with Image.open(io.BytesIO(self._data or b"")) as image:
+        with Image.open(io.BytesIO(self._data)) as image:
             x0, y0, x1, y1 = self._box
             content = image.convert("RGBA").crop((x0 - _MARGIN, y0 - _MARGIN, x1 + _MARGIN, y1 + _MARGIN))
         levels = [content.convert("RGBa")]
@@ -87,7 +87,6 @@ class Drawing:
             width, height = levels[-1].size
             even = levels[-1].crop((0, 0, width + width % 2, height + height % 2))
             levels.append(even.reduce(2))
-        self._data = None
         return levels
 
 
