@@ -13,6 +13,7 @@ from .scene_random import Draws
 _CROPS = (1.0, 0.85, 0.72, 0.61, 0.52, 0.45)  # sides, as shares of the photograph's shorter one
 _PHOTO_SHARE = 0.05  # of the scenes, for each photograph, ...
 _LARGEST_PHOTO_SHARE = 0.7  # ... up to this: with few photographs, textures keep things varied
+_HALF = [value // 2 for value in range(256)]
 _LUMA = (0.299, 0.587, 0.114)
 # How colours turn about grey, the tangent of a hue rotation: the cross product with the grey axis.
 _TURN = ((0.0, -0.577, 0.577), (0.577, 0.0, -0.577), (-0.577, 0.577, 0.0))
@@ -78,7 +79,7 @@ class Backgrounds:
         first, second, third = (_colour(draws) for _ in range(3))
         image = Image.composite(Image.new("RGB", size, first), Image.new("RGB", size, second), self._mask(draws))
         if draws.chance(0.4):
-            image.paste(third, (0, 0, *size), self._mask(draws).point(lambda value: value // 2))
+            image.paste(third, (0, 0, *size), self._mask(draws).point(_HALF))
         if draws.chance(0.5):
             image = Image.blend(image, self._grain(draws), draws.uniform(0.03, 0.15))
         return image
@@ -116,10 +117,9 @@ class Backgrounds:
         columns, rows = np.floor(x * cosine + y * sine), np.floor(y * cosine - x * sine)
         return (columns + rows) % 2
 
-    def _blobs(self, draws: Draws) -> Image.Image:
-        low, gain = draws.uniform(90, 140), draws.uniform(6, 20)
-        table = [min(255, max(0, round((value - low) * gain))) for value in range(256)]
-        return self._scaled_noise(draws, draws.integer(4, 10)).point(table)
+    def _blobs(self, draws: Draws) -> np.ndarray:
+        level, gain = np.float32(draws.uniform(90, 140)), np.float32(draws.uniform(0.02, 0.08))
+        return np.clip((np.asarray(self._scaled_noise(draws, draws.integer(4, 10))) - level) * gain, 0, 1)
 
     def _scaled_noise(self, draws: Draws, cells: int) -> Image.Image:
         noise = Image.fromarray(draws.noise(cells, cells))

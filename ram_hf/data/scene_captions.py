@@ -89,7 +89,7 @@ def write_caption(names: Sequence[Sequence[str]], draws: Draws, *, mode: Caption
 
     Example:
         >>> write_caption([["dog", "hound"], ["apple"]], Draws(np.random.default_rng(0)))
-        'a picture of an apple with a dog'
+        'a dog beside an apple'
     """
     if not names:
         raise ValueError("A caption needs at least one thing to name.")
