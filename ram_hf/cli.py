@@ -39,6 +39,7 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     _add_evaluate(commands.add_parser("evaluate", parents=[shared], help="judge a model on a dataset"))
     _add_prepare(commands)
+    _add_scenes(commands)
     convert = commands.add_parser(
         "convert",
         parents=[shared],
@@ -82,6 +83,14 @@ def _add_prepare(commands) -> None:
     from .data.prepare import add_arguments, run  # standard library alone
 
     parser = commands.add_parser("prepare", help="turn pictures and annotations on disk into shards")
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_scenes(commands) -> None:
+    from .data.scene_shards import add_arguments, run  # standard library alone
+
+    parser = commands.add_parser("scenes", help="compose a corpus of pictures with known labels and boxes")
     add_arguments(parser)
     parser.set_defaults(run=run)
 

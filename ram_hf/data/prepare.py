@@ -4,22 +4,20 @@ import argparse
 import io
 import json
 import os
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import annotations as readers
 from .annotations import AnnotatedImage, Annotations
+from .shards import ShardFiles, appearing_whole, refuse_used_folder, write_lines
 
 _MISSING = "missing"
 _CHUNK = 128  # pictures in memory at once besides those of the shard that is being filled
-_ROW_GROUP = 100  # pictures that a reader of a shard fetches at once
 _NAMED_IN_ERROR = 5
 
 
@@ -134,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     if form.splits:
         options["split"] = args.split
     try:
-        _refuse_used_folder(args.output_dir)  # before minutes of reading
+        refuse_used_folder(args.output_dir)  # before minutes of reading
         annotations = form.read(args.annotations, args.images, **options)
         if args.labels is not None:
             annotations = annotations.keep(readers.read_label_names(args.labels))
@@ -192,10 +190,8 @@ def write_shards(
     """
     if shard_size < 1 or num_workers < 1:
         raise ValueError(f"`shard_size` and `num_workers` must be at least 1, got {shard_size} and {num_workers}.")
-    if not split.replace("_", "").replace(".", "").isalnum() or split.lower() == "all":  # `datasets`' own rules
-        raise ValueError(f"`split` must be made of letters, digits, `_` and `.`, and not be 'all'; got {split!r}.")
     output_dir = Path(output_dir)
-    with _appearing_whole(output_dir) as folder:
+    with appearing_whole(output_dir) as folder:
         writer = _ShardWriter(folder, annotations, split=split, shard_size=shard_size)
         failures: dict[str, str] = {}
         for image, data, failure in _checked(annotations.images, num_workers, show_progress):
@@ -212,47 +208,39 @@ def write_shards(
 
 
 class _ShardWriter:
-    """Collects rows and writes a shard whenever it is full."""
+    """Turns pictures into rows of shards, and counts their labels."""
 
     def __init__(self, folder: Path, annotations: Annotations, *, split: str, shard_size: int):
-        from datasets import Features, Image, List, Value
+        from datasets import Image, List, Value
 
         columns = {"image": Image(), "labels": List(Value("string")), "path": Value("string")}
         if annotations.has_boxes:
             corners = {name: Value("float32") for name in ("x0", "y0", "x1", "y1")}
             columns["boxes"] = List({"label": Value("string"), **corners})
-        self._schema = Features(columns).arrow_schema
-        self._folder, self._annotations, self._split, self._shard_size = folder, annotations, split, shard_size
+        self._files = ShardFiles(folder, columns, split=split, shard_size=shard_size)
+        self._folder, self._annotations, self._split = folder, annotations, split
         self._order = {label: position for position, label in enumerate(annotations.labels)}
-        self._rows: list[dict[str, Any]] = []
-        self._shards: list[Path] = []
         self._label_counts: Counter[str] = Counter()
         self._num_unlabelled = 0
-        self._num_bytes = 0
-        self.num_images = 0
+
+    @property
+    def num_images(self) -> int:
+        return self._files.num_rows
 
     def add(self, image: AnnotatedImage, data: bytes) -> None:
         labels = sorted(set(image.labels), key=self._order.__getitem__)
         row: dict[str, Any] = {"image": {"bytes": data, "path": image.name}, "labels": labels, "path": image.name}
         if self._annotations.has_boxes:
             row["boxes"] = image.boxes or []
-        self._rows.append(row)
-        self.num_images += 1
-        self._num_bytes += len(data)
+        self._files.add(row)
         self._label_counts.update(labels)
         self._num_unlabelled += not labels
-        if len(self._rows) == self._shard_size:
-            self._flush()
 
     def finish(self, failures: dict[str, str]) -> dict[str, Any]:
-        self._flush()
-        names = []
-        for number, shard in enumerate(self._shards):  # only now their number is known
-            names.append(f"{self._split}-{number:05d}-of-{len(self._shards):05d}.parquet")
-            shard.rename(self._folder / names[-1])
-        _write_lines(self._folder / "labels.txt", self._annotations.labels)
+        names = self._files.finish("Written by `ram-hf prepare`; `report.json` has the details.")
+        write_lines(self._folder / "labels.txt", self._annotations.labels)
         for group, labels in self._annotations.label_groups.items():
-            _write_lines(self._folder / f"labels_{group}.txt", labels)
+            write_lines(self._folder / f"labels_{group}.txt", labels)
         report = {
             "split": self._split,
             "images": self.num_images,
@@ -266,19 +254,7 @@ class _ShardWriter:
         }
         text = json.dumps(report, indent=1, ensure_ascii=False)
         (self._folder / "report.json").write_text(text + "\n", encoding="utf-8")
-        card = _dataset_card(self._split, self.num_images, self._num_bytes)
-        (self._folder / "README.md").write_text(card, encoding="utf-8")
         return report
-
-    def _flush(self) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        if self._rows:
-            self._shards.append(self._folder / f"shard-{len(self._shards):05d}")
-            table = pa.Table.from_pylist(self._rows, schema=self._schema)
-            pq.write_table(table, self._shards[-1], row_group_size=_ROW_GROUP)
-            self._rows = []
 
 
 def _checked(
@@ -314,43 +290,6 @@ def _read_picture(file: Path) -> tuple[bytes, str | None]:
     except Exception as error:  # Pillow's readers raise nearly anything on a broken file
         return b"", f"{type(error).__name__}: {error}".partition(" <_io")[0]
     return data, None
-
-
-def _refuse_used_folder(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{str(folder)!r} exists and is not an empty folder; choose another one or remove it.")
-
-
-@contextmanager
-def _appearing_whole(folder: Path) -> Iterator[Path]:
-    """Give a folder to write in that takes its name when the block ends well, and vanishes when it does not."""
-    _refuse_used_folder(folder)
-    target = folder.absolute()
-    new_parents = [parent for parent in target.parents if not parent.exists()]
-    unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        with suppress(FileNotFoundError):
-            target.rmdir()
-        unfinished.rename(target)
-    except BaseException:  # an interrupt from the keyboard too
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for parent in new_parents:
-            with suppress(OSError):
-                parent.rmdir()
-        raise
-
-
-def _write_lines(file: Path, lines: Sequence[str]) -> None:
-    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def _dataset_card(split: str, num_images: int, num_bytes: int) -> str:
-    # The number of pictures is what lets a stream know how long an epoch is.
-    info = f"dataset_info:\n  splits:\n  - name: {split}\n    num_examples: {num_images}\n    num_bytes: {num_bytes}\n"
-    files = f"configs:\n- config_name: default\n  data_files:\n  - split: {split}\n    path: {split}-*.parquet\n"
-    return f"---\n{info}{files}---\n\nWritten by `ram-hf prepare`; `report.json` has the details.\n"
 
 
 def _failure_message(failures: dict[str, str], num_images: int) -> str:
