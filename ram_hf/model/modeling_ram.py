@@ -3,7 +3,6 @@
 import copy
 import math
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from transformers.utils import ModelOutput, cached_file, can_return_tuple, loggi
 from transformers.utils.hub import extract_commit_hash
 
 from .configuration_ram import RamConfig
+from .input_checks import check_input_ids, check_label_features, check_labels, check_pixel_values
 from .label_prompts import PromptLayer, causal_layer, text_layer
 from .ladder_adapter import (
     LadderLayer,
@@ -24,7 +24,8 @@ from .ladder_adapter import (
     main_stream_layer,
     value_attention,
 )
-from .losses import UNKNOWN, asymmetric_loss, log_odds_of_softmax, multi_matching_loss
+from .last_result import LastResult
+from .losses import asymmetric_loss, log_odds_of_softmax, multi_matching_loss
 from .optimal_transport import (
     cost_from_similarity,
     patch_marginal_from_similarity,
@@ -79,52 +80,6 @@ class MatchingTemperatures(nn.Module):
         super().__init__()
         self.global_temperature = nn.Parameter(torch.empty(()))
         self.local_temperature = nn.Parameter(torch.empty(()))
-
-
-class _LastResult:
-    """Remembers the last result of a function of tensors, until one of these or a weight that it read changes.
-
-    Safe with threads: an entry is read once, never changed, and replaced as a whole.
-    """
-
-    def __init__(self):
-        self._entry: tuple | None = None
-
-    def get(self, inputs: Sequence[Tensor], weights: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
-        """The result for `inputs`, compared by content, and `weights`, compared by what tells that they changed."""
-        if any(weight.is_inference() for weight in weights):
-            return compute()  # such weights do not tell when they change
-        device_type = inputs[0].device.type
-        # Address and version tell loading, casting, moving and every in-place step of an optimiser apart; precision
-        # and inference mode tell what kind of tensors the result is made of.
-        state = (
-            torch.is_autocast_enabled(device_type),
-            torch.get_autocast_dtype(device_type),
-            torch.is_inference_mode_enabled(),
-            *((weight.data_ptr(), weight._version) for weight in weights),
-        )
-        entry = self._entry
-        if entry is not None:
-            known_state, known_inputs, result = entry
-            if known_state == state and len(known_inputs) == len(inputs) and all(map(_is_same, inputs, known_inputs)):
-                return result
-        result = compute()
-        self._entry = (state, [(tensor, _version(tensor), tensor.detach().clone()) for tensor in inputs], result)
-        return result
-
-    def clear(self) -> None:
-        self._entry = None
-
-
-def _version(tensor: Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version
-
-
-def _is_same(tensor: Tensor, known: tuple[Tensor, int | None, Tensor]) -> bool:
-    source, version, content = known
-    if not tensor.requires_grad and source is tensor and version is not None and tensor._version == version:
-        return True  # without asking the device
-    return content.device == tensor.device and content.dtype == tensor.dtype and torch.equal(content, tensor)
 
 
 class RamPreTrainedModel(PreTrainedModel):
@@ -224,9 +179,9 @@ class RamModel(RamPreTrainedModel):
         self.plain_layer = TwoStreamLayer()
         # After CLIP, so that `model.dtype`, which is that of the first parameter, is CLIP's.
         self.temperatures = MatchingTemperatures()
-        self._label_features = _LastResult()
-        self._frozen_label_states = _LastResult()
-        self._teacher_label_features = _LastResult()
+        self._label_features = LastResult()
+        self._frozen_label_states = LastResult()
+        self._teacher_label_features = LastResult()
         self.post_init()
         self.freeze_backbone()
 
@@ -331,7 +286,7 @@ class RamModel(RamPreTrainedModel):
         """
         if torch.compiler.is_compiling():  # a graph has neither checks of values nor a memory
             return self._encode_labels(input_ids)
-        _check_input_ids(input_ids, attention_mask, self.clip.config.text_config)
+        check_input_ids(input_ids, attention_mask, self.clip.config.text_config)
         if torch.is_grad_enabled():
             return self._encode_labels(input_ids)
         # Prompts take part by content where they are: moving averages and broadcasts write them through `.data`.
@@ -414,6 +369,10 @@ class RamModel(RamPreTrainedModel):
         end_positions = is_end.int().argmax(dim=1)
         return input_ids[:, : int(end_positions.max()) + 1], end_positions
 
+    def _to_model(self, label_features: Tensor) -> Tensor:
+        check_label_features(label_features, self.clip.config.projection_dim)
+        return label_features.to(device=self.clip.logit_scale.device, dtype=self.clip.dtype)
+
     @property
     def _first_prompt_layer(self) -> int:
         # Without prompts the last layer counts as the first of them, so that there is a layer to finish with.
@@ -435,7 +394,7 @@ class RamModel(RamPreTrainedModel):
         Raises:
             ValueError: when `pixel_values` are of the wrong shape or not finite.
         """
-        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
+        check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
         main = self._embed_patches(pixel_values, interpolate_pos_encoding)
         for index, layer in enumerate(self.clip.vision_model.encoder.layers):
             tokens = self.ladder[str(index)].tokens if str(index) in self.ladder else None
@@ -458,8 +417,8 @@ class RamModel(RamPreTrainedModel):
         Raises:
             ValueError: when an input is of the wrong shape or not finite.
         """
-        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
-        label_features = self._check_label_features(label_features)
+        check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
+        label_features = self._to_model(label_features)
         streams = self._frozen_streams(pixel_values, interpolate_pos_encoding)
         _, patch_features = self._recover(*streams, label_features, self._grid(pixel_values))
         return patch_features
@@ -614,7 +573,7 @@ class RamModel(RamPreTrainedModel):
         Raises:
             ValueError: when an input is missing, of the wrong shape or out of range.
         """
-        self._check_pixel_values(pixel_values, interpolate_pos_encoding)
+        check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
         if (input_ids is None) == (label_features is None):
             raise ValueError("Pass the labels either as `input_ids` or as `label_features`, and not as both.")
         teach = labels is not None and self.training and self.config.teacher_weight > 0
@@ -627,8 +586,8 @@ class RamModel(RamPreTrainedModel):
             label_features = self.get_label_features(input_ids, attention_mask)
         elif not torch.compiler.is_compiling() and not bool(label_features.isfinite().all()):
             raise ValueError("`label_features` hold NaN or infinite values.")
-        label_features = self._check_label_features(label_features)
-        has_unknown = labels is not None and self._check_labels(labels, pixel_values, label_features)
+        label_features = self._to_model(label_features)
+        has_unknown = labels is not None and check_labels(labels, (pixel_values.shape[0], label_features.shape[0]))
 
         # 1. Recover what each patch shows.
         streams = self._frozen_streams(pixel_values, interpolate_pos_encoding)
@@ -681,82 +640,6 @@ class RamModel(RamPreTrainedModel):
                 log_odds_of_softmax(local_logits), labels
             )
         return multi_matching_loss(global_logits, labels) + multi_matching_loss(local_logits, labels)
-
-    # --- the public border ------------------------------------------------------------------------------------------
-
-    def _check_pixel_values(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
-        vision = self.clip.config.vision_config
-        if pixel_values.dim() != 4 or pixel_values.shape[1] != vision.num_channels or 0 in pixel_values.shape:
-            raise ValueError(
-                f"`pixel_values` must have shape (images, {vision.num_channels}, height, width) with at least one "
-                f"image, got {tuple(pixel_values.shape)}."
-            )
-        size = tuple(pixel_values.shape[-2:])
-        if not interpolate_pos_encoding and size != (vision.image_size, vision.image_size):
-            raise ValueError(
-                f"`pixel_values` are {size[0]} x {size[1]} pixels but this model takes {vision.image_size} x "
-                f"{vision.image_size}. Use its processor, or pass `interpolate_pos_encoding=True`."
-            )
-        if min(size) < vision.patch_size:
-            raise ValueError(
-                f"Images of {size[0]} x {size[1]} pixels are smaller than one patch ({vision.patch_size})."
-            )
-        if not torch.compiler.is_compiling() and not bool(pixel_values.isfinite().all()):
-            image = int((~pixel_values.isfinite()).flatten(1).any(dim=1).nonzero()[0])
-            raise ValueError(f"`pixel_values` of image {image} hold NaN or infinite values.")
-
-    def _check_label_features(self, label_features: Tensor) -> Tensor:
-        width = self.clip.config.projection_dim
-        if label_features.dim() != 2 or label_features.shape[1] != width or label_features.shape[0] == 0:
-            raise ValueError(
-                f"`label_features` must have shape (labels, {width}) with at least one label, got "
-                f"{tuple(label_features.shape)}. Encode the labels with this model's `get_label_features`."
-            )
-        return label_features.to(device=self.clip.logit_scale.device, dtype=self.clip.dtype)
-
-    @staticmethod
-    def _check_labels(labels: Tensor, pixel_values: Tensor, label_features: Tensor) -> bool:
-        """Check the targets and tell whether one of them is unknown."""
-        if not isinstance(labels, Tensor):
-            raise TypeError(f"`labels` must be a tensor, got {type(labels).__name__}.")
-        expected = (pixel_values.shape[0], label_features.shape[0])
-        if tuple(labels.shape) != expected:
-            raise ValueError(f"`labels` must have shape (images, labels) = {expected}, got {tuple(labels.shape)}.")
-        unknown = labels == UNKNOWN
-        invalid = ~(unknown | (labels == 0) | (labels == 1))
-        has_invalid, has_unknown = torch.stack([invalid.any(), unknown.any()]).tolist()  # the device is asked once
-        if has_invalid:
-            raise ValueError(
-                f"`labels` must be 1 (in the image), 0 (not) or -1 (unknown), got {labels[invalid][0].item()}."
-            )
-        return has_unknown
-
-
-def _check_input_ids(input_ids: Tensor, attention_mask: Tensor | None, text_config) -> None:
-    context_length, vocab_size = text_config.max_position_embeddings, text_config.vocab_size
-    if input_ids.dim() != 2 or 0 in input_ids.shape:
-        raise ValueError(
-            f"`input_ids` must have shape (labels, tokens) with at least one label, got {tuple(input_ids.shape)}."
-        )
-    if input_ids.shape[1] > context_length:
-        raise ValueError(
-            f"`input_ids` are {input_ids.shape[1]} tokens long but the text tower takes {context_length}. "
-            "Shorten the labels, or let the processor cut them with `truncation=True`."
-        )
-    low, high = torch.stack(input_ids.aminmax()).tolist()
-    if low < 0 or high >= vocab_size:
-        raise ValueError(
-            f"`input_ids` must lie in [0, {vocab_size}), got {low if low < 0 else high}. "
-            "Use the tokenizer that belongs to this model."
-        )
-    if attention_mask is not None:
-        if attention_mask.shape != input_ids.shape:
-            raise ValueError(
-                f"`attention_mask` must have the shape of `input_ids`, {tuple(input_ids.shape)}, "
-                f"got {tuple(attention_mask.shape)}."
-            )
-        if not bool(attention_mask[:, 0].all()):
-            raise ValueError("The labels are padded on the left; CLIP's text tower takes them padded on the right.")
 
 
 def _check_folder(name_or_path: str | os.PathLike | None) -> None:
