@@ -106,6 +106,8 @@ def _train(argv: list[str]) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from .evaluation.command import evaluate
 
+    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder for {str(arguments.json)!r}.")  # before minutes of work
     report = evaluate(
         arguments.model,
         arguments.dataset,

@@ -3,7 +3,9 @@
 Pillow and NumPy let go of Python's lock while they work, so threads are enough, and nothing has to be pickled.
 """
 
+import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +17,8 @@ import torch
 from .sources import AnyDataset, Box, RowReader
 from .streams import RawRow, RowStream, StreamState, one_pass_batches
 from .transforms import EvalTransform, decode_image
+
+logger = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 10.0  # how long closing waits for a read that hangs; the thread does not outlive the process
 
@@ -125,6 +129,7 @@ class BatchLoader:
         batch_size: rows per batch, on this rank.
         num_workers: threads that prepare, next to one that reads; 0 does all of it in the caller's thread.
         prefetch_batches: batches to be ahead of the consumer, >= 1; without effect when `num_workers` is 0.
+        skip_broken: pass over rows that cannot be prepared, with a warning, instead of raising.
 
     Raises:
         ValueError: when a number is out of its range; while iterating, when a row cannot be prepared: the message has
@@ -144,6 +149,7 @@ class BatchLoader:
         batch_size: int,
         num_workers: int = 0,
         prefetch_batches: int = 2,
+        skip_broken: bool = False,
     ):
         if batch_size < 1 or prefetch_batches < 1 or num_workers < 0:
             raise ValueError(
@@ -155,6 +161,7 @@ class BatchLoader:
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._prefetch = prefetch_batches * batch_size
+        self._skip_broken = skip_broken
         self._state = stream.state_dict()
         self._running: Generator[LoadedBatch, None, None] | None = None
 
@@ -192,6 +199,8 @@ class BatchLoader:
         samples: list[Sample] = []
         try:
             for state, sample in prepared:
+                if sample is None:
+                    continue
                 samples.append(sample)
                 if len(samples) == self._batch_size:
                     self._state = state
@@ -200,10 +209,16 @@ class BatchLoader:
         finally:
             prepared.close()
 
-    def _prepare_item(self, item) -> tuple[StreamState, Sample]:
+    def _prepare_item(self, item) -> tuple[StreamState, Sample | None]:
         rng = np.random.default_rng([self._stream.seed, item.epoch, self._stream.rank, item.position])
         place = f"row {item.position} of epoch {item.epoch} on rank {self._stream.rank}"
-        sample = _prepare_named(self._prepare, item.row, rng, place)
+        sample: Sample | None = None
+        try:
+            sample = _prepare_named(self._prepare, item.row, rng, place)
+        except ValueError as error:
+            if not self._skip_broken:
+                raise
+            logger.warning("Passed over: %s", error)
         return StreamState(epoch=item.epoch, row=item.position + 1), sample
 
 
@@ -322,10 +337,12 @@ def map_ahead(
             free.release()
             yield result
     finally:
-        stopped.set()
-        free.release()  # wakes the reader
-        executor.shutdown(wait=True, cancel_futures=True)
-        reader.join(_CLOSE_SECONDS)
+        # While Python ends, the reader is frozen wherever it is, maybe with the lock that waking it would wait for.
+        if not sys.is_finalizing():
+            stopped.set()
+            free.release()  # wakes the reader
+            executor.shutdown(wait=True, cancel_futures=True)
+            reader.join(_CLOSE_SECONDS)
 
 
 def _prepare_named(prepare: Prepare, row: Mapping[str, Any], rng: np.random.Generator, place: str) -> Sample:

@@ -362,6 +362,8 @@ def _refuse_missing_path(source: str) -> None:
 def _plain_error(error: Exception, source: str, split: str) -> Exception:
     """One sentence for what `datasets` says in many ways."""
     message = str(error)
+    if "[" in split:
+        return ValueError(f"Cannot open split {split!r}: a stream takes no slices, pass `streaming=False` for them.")
     options = re.search(r"\[(.*)\]", message)
     where = "in the folder" if os.path.isdir(source) else "on the Hub"
     if isinstance(error, ConnectionError | LocalEntryNotFoundError):

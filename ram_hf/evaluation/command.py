@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from accelerate import Accelerator
 
-from ..data.label_set import LabelSet
+from ..data.label_set import LabelList, LabelSet
 from ..data.sources import RowReader, open_dataset
 from ..model.configuration_ram import RamConfig
 from ..model.modeling_ram import RamModel
@@ -18,8 +18,8 @@ def evaluate(
     model: str,
     dataset: str,
     *,
-    seen: str | None,
-    unseen: str | None,
+    seen: LabelList | None,
+    unseen: LabelList | None,
     split: str,
     name: str | None,
     revision: str | None,

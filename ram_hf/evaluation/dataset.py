@@ -18,7 +18,7 @@ from .report import EvaluationReport
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_TOP_K = (3, 5)
+TOP_K = (3, 5)
 
 
 def evaluate_on_dataset(
@@ -65,7 +65,6 @@ def evaluate_on_dataset(
         num_workers=num_workers,
     )
     settings = evaluation_settings(len(label_set), unseen=range(len(label_set.seen), len(label_set)))
-    fewest = min(len(indices) for indices in settings.values())
     with torch.no_grad():
         label_ids = processor(labels=label_set.names)["input_ids"].to(model.device)
         was_training = model.training
@@ -78,7 +77,7 @@ def evaluate_on_dataset(
             label_names=label_set.names,
             label_features=label_features,
             settings=settings,
-            ks=[k for k in _TOP_K if k <= fewest] or [1],
+            ks=TOP_K,
             accelerator=accelerator,
         )
     finally:
@@ -111,4 +110,4 @@ def check_labels(names: Sequence[str], reader: RowReader) -> None:
             raise ValueError(f"The dataset has no label {name!r}: {hint}")
 
 
-__all__ = ["check_labels", "evaluate_on_dataset", "pixel_options"]
+__all__ = ["TOP_K", "check_labels", "evaluate_on_dataset", "pixel_options"]

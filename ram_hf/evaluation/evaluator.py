@@ -83,15 +83,15 @@ def evaluate_model(
         label_names: all L labels.
         label_features: their features, from `RamModel.get_label_features`, shape (L, D).
         settings: indices of the labels to rank against each other, by name; see [`evaluation_settings`].
-        ks: how many labels are predicted for each image.
+        ks: how many labels are predicted for each image; a setting with fewer labels than a k goes without it.
         accelerator: of the running processes; None for a single one.
 
     Returns:
         [`EvaluationReport`], equal on all processes.
 
     Raises:
-        ValueError: when there are no batches, an index comes twice, an input does not fit the labels, a `k` exceeds
-            the labels of a setting, boxes name a label that is not in `label_names`, a target is none of 1, 0 and -1,
+        ValueError: when there are no batches, an index comes twice, an input does not fit the labels, a `k` is below
+            1, boxes name a label that is not in `label_names`, a target is none of 1, 0 and -1,
             or a score is NaN.
     """
     _check_inputs(label_names, label_features, settings, ks)
@@ -126,7 +126,7 @@ def evaluate_model(
                 np.concatenate([found.scores[index][setting] for index in order]),
                 targets[:, list(indices)],
                 label_names=names[setting],
-                ks=ks,
+                ks=[k for k in ks if k <= len(indices)],
                 pointing=found.games.get(setting),
             )
             for setting, indices in settings.items()
@@ -227,11 +227,8 @@ def _check_inputs(
         raise ValueError("`settings` is empty; `evaluation_settings` makes them.")
     for name, indices in settings.items():
         _check_indices(f"settings[{name!r}]", indices, len(label_names))
-        if not ks or not 1 <= min(ks) <= max(ks) <= len(indices):
-            raise ValueError(
-                f"`ks` must be numbers from 1 to {len(indices)}, the number of labels of the setting {name!r}, got "
-                f"{list(ks)}."
-            )
+    if not ks or min(ks) < 1:
+        raise ValueError(f"`ks` must be numbers from 1 on, got {list(ks)}.")
 
 
 def _check_batch(index: int, batch: Mapping[str, Any], label_names: Sequence[str], found: _Findings) -> None:

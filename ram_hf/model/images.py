@@ -8,7 +8,7 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 _CHANNEL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _DOWNLOAD_TIMEOUT = 60  # seconds
@@ -79,6 +79,8 @@ def _decode(file, name: str) -> Image.Image:
     try:
         image = Image.open(file)
         image.load()
+    except UnidentifiedImageError as error:  # its own message names an object in memory
+        raise ValueError(f"Cannot read {name} as an image: it is of no known format") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"Cannot read {name} as an image: {error}") from error
     return image

@@ -108,6 +108,10 @@ class RamTrainingArguments:
     boxes_column: str | None = field(
         default=None, metadata=_about("column with boxes of labels: evaluation plays the pointing game too")
     )
+    skip_broken: bool = field(
+        default=False,
+        metadata=_about("pass over training pictures that cannot be read, with a warning, instead of stopping"),
+    )
     shuffle_buffer: int = field(
         default=1000, metadata=_about("pictures from which a stream draws the next one at random; 0 keeps its order")
     )

@@ -49,6 +49,7 @@ def open_training(
         PrepareRow(reader, transform, label_names=label_set.seen),
         batch_size=arguments.per_device_batch_size,
         num_workers=arguments.num_workers,
+        skip_broken=arguments.skip_broken,
     )
     return loader, dataset
 
@@ -75,7 +76,10 @@ def number_of_rows(dataset: AnyDataset) -> int:
     """Rows of a dataset; a stream whose source does not say is read through once, labels only."""
     rows = count_rows(dataset)
     if rows is None:
-        logger.warning("The stream does not say how long it is: counting its rows once. `max_steps` would spare that.")
+        logger.warning(
+            "The stream does not say how long it is: counting its rows once. `max_steps`, `warmup_steps` and "
+            "`schedule_steps` together would spare that."
+        )
         columns = list(dataset.features or [])
         narrow = dataset.select_columns(columns[-1:]) if columns else dataset
         rows = sum(1 for _ in narrow)

@@ -32,8 +32,17 @@ class Logbook:
         )
         self._started, self._pictures = time.perf_counter(), 0
         if accelerator.is_main_process and self._path.is_file():
-            kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= first_step]
-            self._path.write_text("".join(f"{line}\n" for line in kept))
+            lines = self._path.read_text().splitlines()
+            is_done = first_step >= total_steps  # then the evaluation at the end is all that is done again
+            kept = [
+                line
+                for line in lines
+                if _step_of(line) < first_step
+                or (_step_of(line) == first_step and not (is_done and '"loss":' not in line))
+            ]
+            rewritten = self._path.with_suffix(".partial")
+            rewritten.write_text("".join(f"{line}\n" for line in kept))
+            rewritten.replace(self._path)
 
     def advance(self, *, pictures: int, loss: float) -> None:
         """Count one optimizer step."""

@@ -7,17 +7,20 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, gather_object, set_seed
+from accelerate.state import AcceleratorState
+from accelerate.utils import ProjectConfiguration, broadcast, broadcast_object_list, gather_object, set_seed
 from torch import Tensor, nn
 from transformers.utils import logging
 
 from ..data.label_set import LabelSet
 from ..data.loading import Inputs
 from ..data.streams import StreamState
-from ..evaluation.dataset import evaluate_on_dataset
+from ..evaluation.dataset import TOP_K, check_labels, evaluate_on_dataset
+from ..evaluation.evaluator import evaluation_settings
 from ..evaluation.report import EvaluationReport
 from ..model.losses import multi_matching_loss
 from ..model.modeling_ram import RamModel
@@ -32,6 +35,11 @@ from .optimization import ParameterGroup, cosine_with_warmup, make_optimizers, p
 from .start import prepare_model
 
 logger = logging.get_logger(__name__)
+
+_SAME_WHEN_RESUMED = (
+    *("model", "dataset", "dataset_name", "data_files", "split", "streaming", "seed", "shuffle_buffer", "augment"),
+    "image_size",
+)
 
 
 def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
@@ -58,7 +66,8 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
     model, processor = prepare_model(arguments)
     loader, dataset = open_training(arguments, label_set, processor, **place)
     label_ids = processor(labels=label_set.seen)["input_ids"].to(accelerator.device)
-    steps = _StepCounts(arguments, lambda: number_of_rows(dataset), accelerator.num_processes)
+    _check_evaluation(arguments, label_set)
+    steps = _StepCounts(arguments, lambda: number_of_rows(dataset), accelerator)
     schedule = cosine_with_warmup(
         warmup_steps=steps.warmup, total_steps=steps.schedule, warmup_learning_rate=arguments.warmup_learning_rate
     )
@@ -67,9 +76,9 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
     optimizers = make_optimizers(groups, learning_rates=_peak_rates(arguments), weight_decay=arguments.weight_decay)
     run = _Run(arguments, accelerator, model, processor, label_set)
     run.prepare(optimizers)
-    step, stream_state = run.resume()
-    if stream_state is not None:
-        loader.load_state_dict(stream_state)
+    step, done_state = run.resume()
+    if done_state is not None:
+        loader.load_state_dict(done_state)
     _tell_what_trains(groups, steps, accelerator)
     logbook = Logbook(Path(arguments.output_dir), accelerator, first_step=step, total_steps=steps.total)
     pictures = arguments.per_device_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
@@ -82,38 +91,39 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
             rates = set_learning_rates(run.optimizers, schedule, step)
             terms = torch.zeros(2, device=accelerator.device)
             for index in range(arguments.gradient_accumulation_steps):
-                inputs, stream_state = next(batches)
+                try:
+                    inputs, stream_state = next(batches)
+                except (ValueError, OSError):  # a picture cannot be read: what was learned so far is kept
+                    if step and accelerator.num_processes == 1:
+                        run.save(step, done_state)
+                    raise
                 is_last = index == arguments.gradient_accumulation_steps - 1
                 with nullcontext() if is_last else accelerator.no_sync(run.wrapped):
                     part = run.loss_terms(inputs, label_ids) / arguments.gradient_accumulation_steps
                     accelerator.backward(part.sum())
                 terms += part.detach()
             global_loss, local_loss, stopped = _agree(accelerator, terms, stop_asked())
-            _check_finite(global_loss, local_loss, step + 1, run.checkpoints)
-            if arguments.max_grad_norm is not None:
-                accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
-            for optimizer in run.optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
-            run.update_average()
-            step += 1
+            _check_finite({"global loss": global_loss, "local loss": local_loss}, step + 1, run.checkpoints)
+            gradient_norm = run.optimizer_step(step + 1)
+            step, done_state = step + 1, stream_state
 
             # Log, evaluate, save.
             loss = global_loss + local_loss
             logbook.advance(pictures=pictures, loss=loss)
             if step % arguments.log_steps == 0 or step == steps.total:
                 values = {"loss": loss, "loss/global": global_loss, "loss/local": local_loss}
+                values["gradient_norm"] = gradient_norm
                 logbook.write(step, {**values, **{f"learning_rate/{name}": rate for name, rate in rates.items()}})
             if arguments.eval_steps and step % arguments.eval_steps == 0 and step < steps.total:
                 run.evaluate(step, logbook)
                 logbook.restart_clock()
             if stopped or step % arguments.save_steps == 0 or step == steps.total:
-                run.save(step, stream_state)
+                run.save(step, done_state)
             if stopped and step < steps.total:
                 raise KeyboardInterrupt(f"stopped at step {step}; run the same command again to go on")
 
-    report = run.evaluate(step, logbook) if arguments.eval_split else None
     run.save_model(Path(arguments.output_dir))
+    report = run.evaluate(step, logbook) if arguments.eval_split else None
     logbook.close()
     accelerator.end_training()
     return report
@@ -138,12 +148,17 @@ class _Run:
         self.best: float | None = None
 
     def prepare(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Let Accelerate wrap model and optimizers. Batch norm is synchronised where torch can, which is on CUDA."""
+        """Let Accelerate wrap the model. Batch norm is synchronised where torch can, which is on CUDA.
+
+        The optimizers stay as they are: each one that Accelerate wraps moves the gradient scaler of fp16 on, which two
+        of them in a step would do twice.
+        """
         model: nn.Module = self.model
         if self.accelerator.num_processes > 1 and self.accelerator.device.type == "cuda":
             # Replaces the batch norms inside `model.ladder`, in place.
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.wrapped, *self.optimizers = self.accelerator.prepare(model, *optimizers)
+        self.wrapped = self.accelerator.prepare(model)
+        self.optimizers = optimizers
 
     def loss_terms(self, inputs: Inputs, label_ids: Tensor) -> Tensor:
         """Loss of the global and of the local logits, shape (2,)."""
@@ -155,15 +170,45 @@ class _Run:
         loss = gathered_matching_loss if gather else multi_matching_loss
         return torch.stack([loss(output.global_logits, labels), loss(output.local_logits, labels)])
 
-    def update_average(self) -> None:
+    def optimizer_step(self, step: int) -> float:
+        """Clip, step and average; returns the norm of the gradient.
+
+        Raises:
+            FloatingPointError: when the gradient is not finite, before it reaches the weights. (In fp16 the scaler
+                meets such gradients all the time, and skips them.)
+        """
+        scaler = self.accelerator.scaler
+        if scaler is not None:
+            for optimizer in self.optimizers:
+                scaler.unscale_(optimizer)
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        norm = nn.utils.clip_grad_norm_(parameters, self.arguments.max_grad_norm or math.inf).item()
+        if scaler is None:
+            _check_finite({"norm of the gradient": norm}, step, self.checkpoints)
+        for optimizer in self.optimizers:
+            optimizer.step() if scaler is None else scaler.step(optimizer)
+            optimizer.zero_grad()
+        if scaler is not None:
+            scaler.update()
         if self.average is not None:
             self.average.update(self.model)
+        return norm
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The model with its averaged weights, which are those that are judged and kept."""
-        with nullcontext() if self.average is None else self.average.applied(self.model):
-            yield
+        """The model that is judged and kept: averaged weights, float32, and on every process those of the first.
+
+        Without a synchronised batch norm each process has statistics of its own.
+        """
+        forward = self.model.__dict__.pop("forward", None)  # Accelerate's, which casts to the precision of training
+        try:
+            with nullcontext() if self.average is None else self.average.applied(self.model):
+                for value in trained_state(self.model).values():
+                    broadcast(value)
+                yield
+        finally:
+            if forward is not None:
+                self.model.forward = forward
 
     # --- evaluation ----------------------------------------------------------------------------------------------
 
@@ -189,9 +234,10 @@ class _Run:
         return report
 
     def _keep_if_best(self, metrics: dict[str, float]) -> None:
-        name = self.arguments.metric_for_best or next(name for name in metrics if name.endswith("/mAP"))
+        name = self.arguments.metric_for_best or _metric_names(self.arguments, self.label_set)[0]
         if name not in metrics:
-            raise ValueError(f"`metric_for_best` is {name!r}, but there are {', '.join(metrics)}.")
+            logger.warning("%s is undefined, as no picture holds one of its labels: no best model is kept.", name)
+            return
         if self.best is None or metrics[name] > self.best:
             self.best = metrics[name]
             self._write_model(self.output_dir / "best")
@@ -214,7 +260,7 @@ class _Run:
                 + ([] if scaler is None else [scaler.state_dict()]),
                 processes=processes,
                 facts={
-                    "model": self.arguments.model,
+                    "experiment": self._experiment(),
                     "average_updates": 0 if self.average is None else self.average.num_updates,
                     "best": self.best,
                 },
@@ -228,7 +274,9 @@ class _Run:
         Returns:
             Steps that are done, and this process's place in the stream, None at the start.
         """
-        newest = find_newest(self.checkpoints) if self.arguments.resume else None
+        if not self.arguments.resume:
+            self._move_aside()
+        newest = find_newest(self.checkpoints)
         if newest is None:
             return 0, None
         checkpoint = load_checkpoint(newest)
@@ -240,7 +288,13 @@ class _Run:
                 self.average.average[name].copy_(value)
         states = list(checkpoint.optimizers)
         for optimizer in self.optimizers:
+            # Rates and decay are this run's own: lowering them is what one does after a divergence.
+            own = [
+                {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+            ]
             optimizer.load_state_dict(states.pop(0))
+            for group, values in zip(optimizer.param_groups, own, strict=True):
+                group.update(values)
         if self.accelerator.scaler is not None and states:
             self.accelerator.scaler.load_state_dict(states.pop(0))
         process = checkpoint.processes[self.accelerator.process_index]
@@ -254,8 +308,10 @@ class _Run:
     def _check_fits(self, checkpoint: Checkpoint, path: Path) -> None:
         told = f"Checkpoint {path} does not fit this run: it "
         ending = " Restore that, or give another `output_dir`, or set `resume` to false."
-        if checkpoint.facts["model"] != self.arguments.model:
-            raise ValueError(f"{told}trained {checkpoint.facts['model']!r}, not {self.arguments.model!r}.{ending}")
+        for name, ours in self._experiment().items():
+            theirs = checkpoint.facts["experiment"].get(name)
+            if theirs != ours:
+                raise ValueError(f"{told}was trained with `{name}` {theirs!r}, not {ours!r}.{ending}")
         if len(checkpoint.processes) != self.accelerator.num_processes:
             raise ValueError(
                 f"{told}was written by {len(checkpoint.processes)} processes, not {self.accelerator.num_processes}, "
@@ -266,6 +322,24 @@ class _Run:
             raise ValueError(f"{told}holds other weights than this configuration asks for.{ending}")
         if bool(checkpoint.average) != (self.average is not None):
             raise ValueError(f"{told}was trained with{'' if checkpoint.average else 'out'} `ema_decay`.{ending}")
+
+    def _experiment(self) -> dict[str, Any]:
+        """What a run cannot change and still be the same one."""
+        return {name: getattr(self.arguments, name) for name in _SAME_WHEN_RESUMED} | {
+            "seen_labels": list(self.label_set.seen)
+        }
+
+    def _move_aside(self) -> None:
+        """Make room for a new run in a folder that holds another: nothing of that is lost."""
+        if self.accelerator.is_main_process and self.checkpoints.is_dir():
+            number = 1 + len(list(self.output_dir.glob("previous-*")))
+            previous = self.output_dir / f"previous-{number}"
+            previous.mkdir()
+            for path in (self.checkpoints, self.output_dir / "best", self.output_dir / "metrics.jsonl"):
+                if path.exists():
+                    path.rename(previous / path.name)
+            logger.warning("The run that was in %s is now in %s.", self.output_dir, previous)
+        self.accelerator.wait_for_everyone()
 
     def save_model(self, folder: Path) -> None:
         """Write the averaged model and its processor, ready for `from_pretrained`."""
@@ -289,7 +363,8 @@ class _Run:
 class _StepCounts:
     """Lengths in optimizer steps; the rows are counted only if a length is given in epochs."""
 
-    def __init__(self, arguments: RamTrainingArguments, count: Callable[[], int], num_processes: int):
+    def __init__(self, arguments: RamTrainingArguments, count: Callable[[], int], accelerator: Accelerator):
+        num_processes, is_main = accelerator.num_processes, accelerator.is_main_process
         rows_per_step = arguments.per_device_batch_size * arguments.gradient_accumulation_steps * num_processes
         rows: list[int] = []
 
@@ -299,16 +374,24 @@ class _StepCounts:
             if not epochs:
                 return 0
             if not rows:
-                rows.append(count())
+                told = [count() if is_main else None]  # counting can mean reading the whole stream
+                rows.append(broadcast_object_list(told)[0])
             return math.ceil(epochs * rows[0] / rows_per_step)
 
         self.total = in_steps(arguments.max_steps, arguments.num_epochs)
         self.warmup = in_steps(arguments.warmup_steps, arguments.warmup_epochs)
         self.schedule = in_steps(arguments.schedule_steps, arguments.schedule_epochs)
+        if self.total > self.schedule:
+            raise ValueError(
+                f"The run of {self.total} steps would go on at a learning rate of zero after the schedule's "
+                f"{self.schedule}. Set `schedule_steps` to at least {self.total}."
+            )
 
 
 def _make_accelerator(arguments: RamTrainingArguments) -> Accelerator:
     log_with = None if arguments.report_to == "none" else arguments.report_to
+    # Accelerate keeps one precision a process: a run after another, in a notebook say, starts from a clean state.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # or several processes without one would each train alone
         mixed_precision=arguments.mixed_precision,
@@ -348,19 +431,41 @@ def _agree(accelerator: Accelerator, terms: Tensor, stop_asked: bool) -> tuple[f
     return global_loss, local_loss, stops > 0
 
 
-def _check_finite(global_loss: float, local_loss: float, step: int, checkpoints: Path) -> None:
-    """Stop before a loss that is not finite reaches the weights. All processes know the same numbers here."""
-    broken = [
-        f"of the {name} logits is {value}"
-        for name, value in (("global", global_loss), ("local", local_loss))
-        if not math.isfinite(value)
-    ]
+def _check_finite(numbers: dict[str, float], step: int, checkpoints: Path) -> None:
+    """Stop before what is not finite reaches the weights. All processes know the same numbers here."""
+    broken = [f"the {name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
     if broken:
         newest = find_newest(checkpoints)
-        left = f"The last good checkpoint is {newest}" if newest else "There is no checkpoint yet"
+        left = f"The last checkpoint is {newest}" if newest else "There is no checkpoint yet"
         raise FloatingPointError(
-            f"At step {step} the loss {' and '.join(broken)}. {left}; try lower learning rates or `max_grad_norm`."
+            f"At step {step} {' and '.join(broken)}. {left}; go on with lower learning rates or `max_grad_norm`, and "
+            "if it diverges again at once, remove that checkpoint to go on from the one before."
         )
+
+
+def _check_evaluation(arguments: RamTrainingArguments, label_set: LabelSet) -> None:
+    """Find before training what would stop the evaluation after it."""
+    if arguments.eval_split is None:
+        return
+    _, reader = open_evaluation(arguments)
+    check_labels(label_set.names, reader)
+    known = _metric_names(arguments, label_set)
+    if arguments.metric_for_best not in (None, *known):
+        raise ValueError(f"`metric_for_best` is {arguments.metric_for_best!r}, but there are {', '.join(known)}.")
+
+
+def _metric_names(arguments: RamTrainingArguments, label_set: LabelSet) -> list[str]:
+    settings = evaluation_settings(len(label_set), unseen=range(len(label_set.seen), len(label_set)))
+    pointing = ("pointing/transport_plan", "pointing/similarity") if arguments.boxes_column else ()
+    return [
+        f"{setting}/{name}"
+        for setting, labels in settings.items()
+        for name in (
+            "mAP",
+            *(f"{metric}@{k}" for k in TOP_K if k <= len(labels) for metric in ("OP", "OR", "OF1", "CP", "CR", "CF1")),
+            *pointing,
+        )
+    ]
 
 
 @contextmanager

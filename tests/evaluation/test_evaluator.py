@@ -151,7 +151,7 @@ def test_two_processes_give_the_numbers_of_one(report, tmp_path):
         ({"label_features": torch.zeros(5, 24)}, r"\(labels, width\) for the 6 `label_names`, got \(5, 24\)"),
         ({"settings": {}}, "`settings` is empty"),
         ({"settings": {"zsl": [6, 1, 2]}}, r"`settings\['zsl'\]` must hold distinct label indices from 0 to 5"),
-        ({"ks": (4,)}, r"from 1 to 3, the number of labels of the setting 'zsl', got \[4\]"),
+        ({"ks": (0, 3)}, r"`ks` must be numbers from 1 on, got \[0, 3\]"),
         ({"ks": ()}, "`ks` must be"),
         ({"label_names": ["a"] * 6}, r"distinct, but \['a'\] come more than once"),
     ],

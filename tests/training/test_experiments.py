@@ -8,7 +8,7 @@ from PIL import Image
 from ram_hf.data.label_set import read_label_list
 from ram_hf.training.arguments import parse_arguments
 from ram_hf.training.loop import train
-from tests.test_configs import COCO, CONFIGS
+from tests.training.test_configs import COCO, CONFIGS
 
 EXPERIMENTS = ["coco", "mlrsnet", "multiscene", "nus_wide", "pa100k", "rap"]
 NUS_WIDE = {"tags": ["beach", "sunset", "music"], "concepts": ["dog", "sky", "water"]}

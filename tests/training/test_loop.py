@@ -6,15 +6,17 @@ import signal
 import time
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ram_hf import RamModel, RamProcessor
+from ram_hf.evaluation.command import evaluate
 from ram_hf.training.arguments import RamTrainingArguments
 from ram_hf.training.checkpoints import find_newest, load_checkpoint
 from ram_hf.training.loop import train
-from tests.training.conftest import run_training, start_training, write_config
+from tests.training.conftest import run_training, start_training, write_config, write_shards
 
 
 def logged(folder) -> list[dict]:
@@ -138,10 +140,102 @@ def test_divergence_stops_before_the_weights_are_spoiled(options):
     arguments = RamTrainingArguments(
         **{**options, "adapter_learning_rate": 1e20, "save_steps": 1, "warmup_steps": 1, "warmup_learning_rate": 0.0}
     )
-    with pytest.raises(FloatingPointError, match=r"At step \d+ the loss of the (global|local) logits.* is nan"):
+    with pytest.raises(FloatingPointError, match=r"At step \d+ the (global|local) loss is nan"):
         train(arguments)
     checkpoint = load_checkpoint(find_newest(f"{options['output_dir']}/checkpoints"))
     assert checkpoint.step >= 1
+    assert all(value.isfinite().all() for value in checkpoint.weights.values())
+
+
+def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(options, monkeypatch):
+    real, norms = torch.nn.utils.clip_grad_norm_, iter([1.0, 1.0, float("inf")])
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: real(*a) * next(norms))
+    options = {**options, "save_steps": 1, "max_steps": 4}
+    with pytest.raises(FloatingPointError, match="At step 3 the norm of the gradient is inf"):
+        train(RamTrainingArguments(**options))
+    assert load_checkpoint(find_newest(f"{options['output_dir']}/checkpoints")).step == 2
+    monkeypatch.undo()
+    train(RamTrainingArguments(**options))  # and the checkpoint is good to go on from
+
+
+def test_rates_can_be_lowered_on_the_way(options):
+    train(RamTrainingArguments(**{**options, "max_steps": 3}))
+    train(RamTrainingArguments(**{**options, "max_steps": 6, "token_learning_rate": 1e-9, "weight_decay": 0.5}))
+    rates = [row["learning_rate/tokens"] for row in logged(Path(options["output_dir"]))]
+    assert min(rates[1:3]) > 1e-3
+    assert max(rates[3:]) < 1e-8
+    checkpoint = load_checkpoint(find_newest(f"{options['output_dir']}/checkpoints"))
+    assert checkpoint.optimizers[0]["param_groups"][0]["weight_decay"] == 0.5
+
+
+def test_a_new_run_in_the_same_folder_moves_the_old_one_aside(options):
+    train(RamTrainingArguments(**{**options, "max_steps": 6}))
+    train(RamTrainingArguments(**{**options, "max_steps": 3, "seed": 5, "resume": False}))
+    folder = Path(options["output_dir"])
+    assert find_newest(folder / "checkpoints").name == "step-00000003"
+    assert find_newest(folder / "previous-1" / "checkpoints").name == "step-00000006"
+    assert logged_steps(folder) == [1, 2, 3]
+    assert logged_steps(folder / "previous-1") == list(range(1, 7))
+
+
+def test_a_finished_run_started_again_changes_nothing(options):
+    options = {**options, "max_steps": 3, "eval_split": "train"}
+    first = train(RamTrainingArguments(**options))
+    rows = logged(Path(options["output_dir"]))
+    weights = load_file(f"{options['output_dir']}/model.safetensors")
+    second = train(RamTrainingArguments(**options))
+    assert second.to_dict() == first.to_dict()
+    assert logged(Path(options["output_dir"])) == rows
+    again = load_file(f"{options['output_dir']}/model.safetensors")
+    assert all(torch.equal(again[name], value) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_the_evaluation_in_training_is_that_of_the_saved_model(options, precision):
+    options = {**options, "max_steps": 5, "eval_split": "train", "mixed_precision": precision}
+    report = train(RamTrainingArguments(**options))
+    evaluated = evaluate(
+        options["output_dir"],
+        options["dataset"],
+        seen=options["seen_labels"],
+        unseen=options["unseen_labels"],
+        split="train",
+        name=None,
+        revision=None,
+        image_column="image",
+        label_column="labels",
+        label_columns=None,
+        boxes_column=None,
+        batch_size=32,
+        num_workers=1,
+        max_images=None,
+        streaming=True,
+    )
+    assert report.to_dict() == evaluated.to_dict()
+
+
+def test_top_3_of_all_labels_is_there_when_unseen_ones_are_fewer(options):
+    report = train(RamTrainingArguments(**{**options, "max_steps": 1, "eval_split": "train"}))
+    assert set(report.settings["gzsl"].top_k) == {3, 5}
+    assert not report.settings["zsl"].top_k
+
+
+@pytest.fixture
+def broken_corpus(corpus_rows, tmp_path):
+    rows = corpus_rows.cast_column("image", datasets.Image(decode=False)).to_list()
+    rows[20]["image"] = {"bytes": b"not a picture", "path": "broken.png"}
+    (tmp_path / "broken").mkdir()
+    broken = datasets.Dataset.from_list(rows, features=corpus_rows.features)
+    return write_shards(broken, tmp_path / "broken", 1)
+
+
+def test_a_broken_picture_stops_the_run_and_keeps_what_was_learned(options, broken_corpus):
+    options = {**options, "dataset": str(broken_corpus), "shuffle_buffer": 0, "save_steps": 100}
+    with pytest.raises(ValueError, match=r"row 20 of epoch 0 .* is of no known format .*broken\.png"):
+        train(RamTrainingArguments(**options))
+    assert load_checkpoint(find_newest(f"{options['output_dir']}/checkpoints")).step == 5
+    train(RamTrainingArguments(**{**options, "skip_broken": True}))
+    assert logged_steps(Path(options["output_dir"])) == list(range(1, 13))
 
 
 def test_accumulated_batches_count_as_one_step(options):
@@ -174,16 +268,30 @@ def test_a_ram_model_trains_on(options, tmp_path):
         ({"image_size": 64}, r"`image_size` is 64 but .* takes 32 pixels"),
         ({"schedule_steps": 12, "warmup_steps": 12}, "must be shorter than the schedule"),
         ({"model": "./nowhere"}, "nowhere"),
+        ({"max_steps": 60, "schedule_steps": None, "schedule_epochs": 3.0}, "Set `schedule_steps` to at least 60"),
+        ({"eval_split": "vall"}, "vall"),
+        (
+            {"eval_split": "train", "metric_for_best": "zls/mAP"},
+            "`metric_for_best` is 'zls/mAP', but there are zsl/mAP",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_training(options, change, message):
     with pytest.raises((ValueError, OSError), match=message):
         train(RamTrainingArguments(**{**options, **change}))
+    assert not (Path(options["output_dir"]) / "metrics.jsonl").exists()
 
 
 def test_another_runs_checkpoint_is_refused(options, clip_folder, tmp_path):
     train(RamTrainingArguments(**{**options, "max_steps": 3}))
     with pytest.raises(ValueError, match="holds other weights than this configuration asks for"):
         train(RamTrainingArguments(**{**options, "ram_config": {"ladder_tokens": 2}}))
+    for change, message in (
+        ({"seed": 7}, "was trained with `seed` 0, not 7"),
+        ({"seen_labels": ["blue", "green", "dark", "bright"], "unseen_labels": ["red"]}, "`seen_labels` .*'red'"),
+        ({"shuffle_buffer": 0}, "`shuffle_buffer` 8, not 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(RamTrainingArguments(**{**options, **change}))
     with pytest.raises(ValueError, match="was trained with `ema_decay`"):
         train(RamTrainingArguments(**{**options, "ema_decay": 0.0}))

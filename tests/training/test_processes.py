@@ -131,3 +131,12 @@ def test_accelerate_launch_trains_on_real_pictures(shared_dir, options, tmp_path
         assert min(losses[-2:]) < losses[0]
         assert 0 < rows[-1]["gzsl/mAP"] <= 1
         assert 0 <= rows[-1]["gzsl/pointing/transport_plan"] <= 1
+        # The number that is told is that of the model that is left behind.
+        labels = tmp_path / "seen.txt", tmp_path / "unseen.txt"
+        for file, key in zip(labels, ("seen_labels", "unseen_labels"), strict=True):
+            file.write_text("\n".join(options[key]))
+        command = [sys.executable, "-m", "ram_hf", "evaluate", options["output_dir"], str(parquet), "--split", "train"]
+        command += ["--seen", str(labels[0]), "--unseen", str(labels[1]), "--json", str(tmp_path / "report.json")]
+        subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert report["gzsl"]["mAP"] == rows[-1]["gzsl/mAP"]

@@ -9,7 +9,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from ram_hf.training.arguments import parse_arguments
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
 # The names of COCO's 80 categories that the 48 and 17 labels are taken from, as its ClassLabel spells them.
 COCO = """person|bicycle|car|motorcycle|airplane|bus|train|truck|boat|traffic light|fire hydrant|stop sign
