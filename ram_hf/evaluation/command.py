@@ -71,7 +71,9 @@ def evaluate(
         max_images=max_images,
         accelerator=accelerator,
     )
-    return report if accelerator.is_main_process else None
+    is_main_process = accelerator.is_main_process
+    accelerator.end_training()  # a process of a gloo group that is left standing can abort at its exit
+    return report if is_main_process else None
 
 
 def load_model(name_or_path: str) -> tuple[RamModel, RamProcessor]:

@@ -83,7 +83,7 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
     logbook = Logbook(Path(arguments.output_dir), accelerator, first_step=step, total_steps=steps.total)
     pictures = arguments.per_device_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
 
-    with loader, _stop_signals() as stop_asked:
+    with run.released_at_the_end(), loader, _stop_signals() as stop_asked:
         batches = iter(loader)
         run.wrapped.train()
         while step < steps.total:
@@ -122,10 +122,9 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
             if stopped and step < steps.total:
                 raise KeyboardInterrupt(f"stopped at step {step}; run the same command again to go on")
 
-    run.save_model(Path(arguments.output_dir))
-    report = run.evaluate(step, logbook) if arguments.eval_split else None
-    logbook.close()
-    accelerator.end_training()
+        run.save_model(Path(arguments.output_dir))
+        report = run.evaluate(step, logbook) if arguments.eval_split else None
+        logbook.close()
     return report
 
 
@@ -159,6 +158,20 @@ class _Run:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.wrapped = self.accelerator.prepare(model)
         self.optimizers = optimizers
+
+    @contextmanager
+    def released_at_the_end(self) -> Iterator[None]:
+        """Let go of the model that Accelerate wrapped, then of the process group.
+
+        In this order: a group whose last owner is a wrapped model waits for its threads with Python's lock in hand,
+        and they may be waiting for that.
+        """
+        try:
+            yield
+        finally:
+            del self.wrapped
+            self.accelerator.free_memory()
+            self.accelerator.end_training()
 
     def loss_terms(self, inputs: Inputs, label_ids: Tensor) -> Tensor:
         """Loss of the global and of the local logits, shape (2,)."""

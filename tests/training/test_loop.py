@@ -1,12 +1,12 @@
 """Whole runs, most of them in processes of their own, as a user starts them."""
 
 import json
-import os
 import signal
 import time
 from pathlib import Path
 
 import datasets
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -38,7 +38,9 @@ def kill_at(config, folder, step: int, *, processes: int = 1, number=signal.SIGK
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    os.killpg(process.pid, number)
+    # torchrun gives its workers sessions of their own: each process is told by itself.
+    for running in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        running.send_signal(number)
     output, _ = process.communicate(timeout=120)
     return process.returncode, output
 
