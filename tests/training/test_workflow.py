@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training.conftest import clip_folder, write_config  # noqa: F401  (a fixture)
+from tests.training.conftest import write_config
 
 
 def run_cli(*arguments):
@@ -17,7 +17,7 @@ def run_cli(*arguments):
 
 
 @pytest.mark.slow
-def test_prepare_train_evaluate(clip_folder, tmp_path):  # noqa: F811
+def test_prepare_train_evaluate(clip_folder, tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "pictures").mkdir()
     rows = []
