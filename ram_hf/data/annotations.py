@@ -15,7 +15,7 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
 class Box(TypedDict):
-    """Where one object is: its label and its corners in pixels, from the top left corner of the picture."""
+    """A labelled rectangle; corners in pixels of the stored picture, x to the right and y down."""
 
     label: str
     x0: float

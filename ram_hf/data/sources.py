@@ -5,10 +5,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypedDict
+from typing import Any, NamedTuple, TypeAlias
 
 import datasets
 from huggingface_hub.errors import LocalEntryNotFoundError
+
+from .annotations import Box
 
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
@@ -17,16 +19,6 @@ _BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset", ".j
 _TRUTH_TYPES = re.compile(r"(bool|u?int\d+|float\d+)")  # types that can hold 0 and 1
 _STRING_TYPES = {"string", "large_string", "null"}  # "null": every list seen so far was empty
 _BINARY_TYPES = {"binary", "large_binary"}
-
-
-class Box(TypedDict):
-    """A labelled rectangle; coordinates in pixels of the stored picture, x to the right and y down."""
-
-    label: str
-    x0: float
-    y0: float
-    x1: float
-    y1: float
 
 
 class Row(NamedTuple):
