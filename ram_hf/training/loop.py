@@ -2,8 +2,6 @@
 
 import math
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -30,6 +28,7 @@ from .checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoi
 from .corpus import number_of_rows, open_evaluation, open_training
 from .ema import MovingAverage, trained_state
 from .gathered_loss import gathered_matching_loss
+from .interruption import stop_signals
 from .logbook import Logbook
 from .optimization import ParameterGroup, cosine_with_warmup, make_optimizers, parameter_groups, set_learning_rates
 from .start import prepare_model
@@ -83,7 +82,7 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
     logbook = Logbook(Path(arguments.output_dir), accelerator, first_step=step, total_steps=steps.total)
     pictures = arguments.per_device_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
 
-    with run.released_at_the_end(), loader, _stop_signals() as stop_asked:
+    with run.released_at_the_end(), loader, stop_signals() as stop_asked:
         batches = iter(loader)
         run.wrapped.train()
         while step < steps.total:
@@ -479,27 +478,6 @@ def _metric_names(arguments: RamTrainingArguments, label_set: LabelSet) -> list[
             *pointing,
         )
     ]
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Note an interruption or termination, finish the running step and save; a second one acts at once."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread handle signals
-        yield lambda: False
-        return
-
-    def note(number: int, _frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 __all__ = ["train"]
