@@ -3,6 +3,8 @@
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPConfig, PreTrainedConfig
 
+from .bundled import find_bundled
+
 _DEFAULT_NUM_LAYERS = 3  # the paper adapts the last three layers of each tower
 
 
@@ -92,6 +94,11 @@ class RamConfig(PreTrainedConfig):
         self.ladder_layers = sorted(self.ladder_layers)
         self.prompt_layers = sorted(self.prompt_layers)
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """Read a configuration from the Hub, a folder, or the package ("ram-tiny")."""
+        return super().get_config_dict(find_bundled(pretrained_model_name_or_path), **kwargs)
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):

@@ -14,6 +14,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, cached_file, can_return_tuple, logging
 from transformers.utils.hub import extract_commit_hash
 
+from .bundled import find_bundled
 from .configuration_ram import RamConfig
 from .input_checks import check_input_ids, check_label_features, check_labels, check_pixel_values
 from .label_prompts import PromptLayer, causal_layer, text_layer
@@ -118,14 +119,15 @@ class RamPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
-        """Load a RAM model from the Hub or a folder; see `PreTrainedModel.from_pretrained`.
+        """Load a RAM model from the Hub, a folder, or the package ("ram-tiny"); see `PreTrainedModel.from_pretrained`.
 
         Raises:
             FileNotFoundError: when a path that can only be local does not exist.
             ValueError: when the checkpoint is not a RAM model; for a CLIP checkpoint use [`RamModel.from_clip`].
         """
-        _check_folder(pretrained_model_name_or_path)
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        name_or_path = find_bundled(pretrained_model_name_or_path)
+        _check_folder(name_or_path)
+        loaded = super().from_pretrained(name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with `output_loading_info=True`
         model.freeze_backbone()  # loading replaces the parameters that `__init__` froze
         return loaded

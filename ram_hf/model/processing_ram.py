@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
+from .bundled import find_bundled
 from .images import read_image
 
 DEFAULT_LABEL_TEMPLATE = "A photo of a {label}."
@@ -49,6 +50,11 @@ class RamProcessor(ProcessorMixin):
         if squash and image_processor is not None:
             image_processor = _squashing(image_processor)
         super().__init__(image_processor, tokenizer, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """Load from the Hub, a folder, or the package ("ram-tiny"); see `ProcessorMixin.from_pretrained`."""
+        return super().from_pretrained(find_bundled(pretrained_model_name_or_path), *args, **kwargs)
 
     def __call__(
         self,

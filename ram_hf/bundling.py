@@ -1,0 +1,62 @@
+"""Write a trained model as it comes with the package: small, and without the code, which the package has.
+
+`python -m ram_hf.bundling runs/ram-tiny/ram ram_hf/bundled/ram-tiny`
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .model.modeling_ram import RamModel
+from .model.processing_ram import RamProcessor
+
+
+def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:
+    """Write model and processor into a folder, beside what stands there.
+
+    Matrices and kernels are kept in half precision, statistics, norms and temperatures in full; all load in float32,
+    the precision that the configuration names.
+
+    Args:
+        trained: folder of a trained model.
+        folder: to write, such as `ram_hf/bundled/ram-tiny`.
+
+    Returns:
+        Size of the weights, bytes.
+    """
+    model, folder = RamModel.from_pretrained(trained, dtype=torch.float32), Path(folder)
+    model.config.base_model_name_or_path = None  # a folder of the machine that trained it
+    weights = {
+        name: value.half() if value.is_floating_point() and value.dim() > 1 else value
+        for name, value in model.state_dict().items()
+    }
+    model.save_pretrained(folder, state_dict=weights)
+    RamProcessor.from_pretrained(trained).save_pretrained(folder)
+    for file in folder.glob("*.py"):
+        file.unlink()
+    for file in folder.glob("*.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content.pop("auto_map", None):
+            file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return (folder / "model.safetensors").stat().st_size
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the bundle that the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("trained", help="folder of the trained model")
+    parser.add_argument("folder", help="folder to write")
+    options = parser.parse_args(argv)
+    size = write_bundle(options.trained, options.folder)
+    sys.stdout.write(f"{options.folder}: {size / 1e6:.1f} MB of weights\n")
+
+
+__all__ = ["write_bundle"]
+
+if __name__ == "__main__":
+    main()
