@@ -12,10 +12,9 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from ram_hf import cli
 from ram_hf.data import scene_backgrounds, scene_shards, scenes
@@ -25,41 +24,13 @@ from ram_hf.data.scene_random import Draws
 from ram_hf.data.scene_shards import write_scenes
 from ram_hf.data.scenes import SceneRenderer
 from ram_hf.data.sources import RowReader, open_dataset
+from tests.scene_source import COLOURS, UNSEEN, encoded, shape, write_bare_source, write_table
 
-COLOURS = {
-    "apple": (250, 20, 20),
-    "leaf": (20, 250, 20),
-    "sea": (20, 20, 250),
-    "lemon": (250, 250, 20),
-    "orchid": (250, 20, 250),
-    "ice": (20, 250, 250),
-    "chalk": (250, 250, 250),
-    "bark": (130, 60, 20),  # no blend of two others
-}
-UNSEEN = ("ice", "chalk")
-STYLES = ("noto", "openmoji", "fluent-emoji", "fluent-emoji-flat")
 IDENTITY = (1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
-
-
-def encoded(image: Image.Image, form: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    image.save(file, form)
-    return file.getvalue()
-
-
-def shape(colour: tuple[int, int, int], *, size: int = 96, box: tuple[int, int, int, int] = (3, 18, 93, 78)) -> bytes:
-    """A rectangle of one colour; where nothing is drawn the hidden colour is black, as a careless tool leaves it."""
-    image = Image.new("RGBA", (size, size), (0, 0, 0, 0))
-    ImageDraw.Draw(image).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=(*colour, 255))
-    return encoded(image)
 
 
 def photo(colour: tuple[int, int, int]) -> bytes:
     return encoded(Image.new("RGB", (128, 128), colour))
-
-
-def write_table(file: Path, rows: list[dict]) -> None:
-    pq.write_table(pa.Table.from_pylist(rows), file)
 
 
 def background_row(name: str, license: str, *, colour=(0, 0, 0), visible=()) -> dict:
@@ -79,26 +50,8 @@ def stamp_row(concept: str, stamp_id: str, license: str = "GPL-2.0") -> dict:
 
 @pytest.fixture
 def bare_source(tmp_path) -> Path:
-    """Concepts and icons alone."""
-    folder = tmp_path / "source"
-    folder.mkdir()
-    concepts = [
-        {
-            "concept_id": name,
-            "label": name,
-            "synonyms": [f"{name} thing", f"old {name}"],
-            "split": "unseen" if name in UNSEEN else "seen",
-        }
-        for name in COLOURS
-    ]
-    (folder / "concepts.json").write_text(json.dumps(concepts))
-    icons = [
-        {"concept_id": name, "style": style, "image": shape(colour), "box": [3, 18, 93, 78]}
-        for name, colour in COLOURS.items()
-        for style in STYLES
-    ]
-    write_table(folder / "icons.parquet", icons)
-    return folder
+    write_bare_source(tmp_path / "source")
+    return tmp_path / "source"
 
 
 @pytest.fixture

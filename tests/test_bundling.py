@@ -1,0 +1,73 @@
+"""Models that come with the package: written small, found by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ram_hf import RamConfig, RamModel, RamProcessor
+from ram_hf.bundling import write_bundle
+from ram_hf.model import bundled
+
+
+@pytest.fixture
+def trained(tiny_model, tiny_processor, tmp_path) -> Path:
+    folder = tmp_path / "trained"
+    tiny_model.save_pretrained(folder)
+    tiny_processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def bundles(trained, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(bundled, "_FOLDER", tmp_path / "bundled")
+    write_bundle(trained, tmp_path / "bundled" / "ram-small")
+    return tmp_path / "bundled"
+
+
+def test_a_bundle_is_half_as_large_and_scores_alike(trained, bundles, tiny_model, tiny_processor, pixel_values):
+    before, after = ((folder / "model.safetensors").stat().st_size for folder in (trained, bundles / "ram-small"))
+    assert after < 0.6 * before
+    label_inputs = tiny_processor(labels=["dog", "red car"])
+    loaded = RamModel.from_pretrained("ram-small")
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    torch.testing.assert_close(
+        loaded(pixel_values, **label_inputs).scores, tiny_model(pixel_values, **label_inputs).scores, rtol=0, atol=0.02
+    )
+
+
+def test_statistics_and_temperatures_keep_their_precision(bundles):
+    weights = load_file(bundles / "ram-small" / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if value.dtype == torch.float32}
+    assert all(value.dim() < 2 for value in kept.values())
+    assert "temperatures.local_temperature" in kept
+    assert any(name.endswith("running_var") for name in kept)
+
+
+def test_a_bundle_holds_no_code_and_no_folder_of_its_maker(bundles):
+    folder = bundles / "ram-small"
+    assert not list(folder.glob("*.py"))
+    for file in folder.glob("*.json"):
+        assert "auto_map" not in json.loads(file.read_text())
+    assert RamConfig.from_pretrained(folder).base_model_name_or_path is None
+
+
+def test_names_are_found_by_all_three_classes(bundles):
+    assert RamConfig.from_pretrained("ram-small").clip_config.projection_dim == 48
+    assert RamProcessor.from_pretrained("ram-small").label_template == "A photo of a {label}."
+    assert RamModel.from_pretrained("ram-small").config.name_or_path == str(bundles / "ram-small")
+
+
+def test_a_folder_in_the_working_directory_goes_first(bundles, tmp_path, monkeypatch):
+    (tmp_path / "ram-small").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert bundled.find_bundled("ram-small") == "ram-small"
+
+
+@pytest.mark.parametrize(
+    "name", ["openai/clip-vit-base-patch16", "no-such-model", "../ram-small", "", Path("ram-small")]
+)
+def test_other_names_stay_as_they_are(bundles, name):
+    assert bundled.find_bundled(name) == name
