@@ -7,7 +7,11 @@ PIP_FLAGS ?= --quiet --disable-pip-version-check
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help demo test test-fast test-oldest lint format benchmark clean
+# Where `make ram-tiny` finds the parts of scenes, and keeps what it makes.
+SCENES ?= ../shared/scenes
+RUN ?= runs/ram-tiny
+
+.PHONY: help demo test test-fast test-oldest lint format benchmark ram-tiny clean
 
 help:
 	@echo "make demo         set up and tag the example pictures"
@@ -15,6 +19,7 @@ help:
 	@echo "make test-fast    the same without the tests marked slow"
 	@echo "make test-oldest  the tests not marked slow, on the oldest supported transformers"
 	@echo "make benchmark    parity table and speed of the model (minutes)"
+	@echo "make ram-tiny     train the bundled model from scratch (hours; started again, it goes on)"
 	@echo "make format       let Ruff rewrite the code"
 
 # A stamp for each environment, so that it is made once and made again when its inputs change.
@@ -57,6 +62,21 @@ test-oldest: $(VENV_OLDEST)/.test
 benchmark: $(VENV)/.demo
 	$(VENV)/bin/python benchmarks/parity.py
 	$(VENV)/bin/python benchmarks/model_speed.py
+
+# CLIP on captioned scenes of all labels, then RAM on multi-labels of the seen ones, then the bundle.
+$(RUN)/clip/model.safetensors: | $(VENV)/.dev
+	$(VENV)/bin/python -m ram_hf.training.clip_pretraining --config configs/ram_tiny/clip.yaml \
+		--source $(SCENES) --output_dir $(RUN)/clip
+
+$(RUN)/scenes/report.json: | $(VENV)/.dev
+	$(VENV)/bin/ram-hf scenes $(SCENES) $(RUN)/scenes --images 20000 --size 64 --seed 1 --concepts seen
+
+$(RUN)/ram/model.safetensors: $(RUN)/clip/model.safetensors $(RUN)/scenes/report.json
+	$(VENV)/bin/ram-hf train --config configs/ram_tiny/ram.yaml --model $(RUN)/clip --dataset $(RUN)/scenes \
+		--seen_labels $(RUN)/scenes/labels_seen.txt --output_dir $(RUN)/ram
+
+ram-tiny: $(RUN)/ram/model.safetensors
+	$(VENV)/bin/python -m ram_hf.bundling $(RUN)/ram ram_hf/bundled/ram-tiny
 
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff format .
