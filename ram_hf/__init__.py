@@ -1,7 +1,7 @@
 """Recover and Match (RAM, arXiv 2503.15337) for Hugging Face: tag pictures with any list of label names.
 
 Importing this package costs milliseconds and loads no torch: names resolve on first access, and the classes are made
-known to transformers' Auto classes when those are first there.
+known to transformers' Auto classes and `pipeline` when those are first there.
 """
 
 from importlib import import_module
@@ -17,6 +17,7 @@ _EXPORTS = {
     "RamOutput": ".model.modeling_ram",
     "RamPreTrainedModel": ".model.modeling_ram",
     "RamProcessor": ".model.processing_ram",
+    "RamTaggingPipeline": ".model.pipeline_ram",
     "convert_original_checkpoint": ".conversion",
 }
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .conversion import convert_original_checkpoint
     from .model.configuration_ram import RamConfig
     from .model.modeling_ram import RamModel, RamOutput, RamPreTrainedModel
+    from .model.pipeline_ram import RamTaggingPipeline
     from .model.processing_ram import RamProcessor
 
 

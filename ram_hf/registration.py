@@ -1,7 +1,7 @@
-"""Make RAM known to transformers' Auto classes, without importing transformers before its user does.
+"""Make RAM known to transformers' Auto classes and `pipeline`, without importing transformers before its user does.
 
-Registering needs our classes, and those need torch (seconds). So registration waits until transformers' Auto classes
-are imported by whoever wants them, which an import hook notices.
+Registering needs our classes, and those need torch (seconds). So registration waits until that part of transformers is
+imported by whoever wants it, which an import hook notices.
 """
 
 import importlib.abc
@@ -12,6 +12,8 @@ from collections.abc import Callable
 # Registration waits until no module below these is half imported: transformers imports its Auto classes from within
 # its base classes, and our classes are made of the latter.
 _WATCHED = ("transformers", "ram_hf.model")
+
+_DEFAULT_MODEL = ("openai/clip-vit-base-patch16", "main")  # of the tagging task: training-free
 
 
 def _register_config() -> None:
@@ -41,12 +43,24 @@ def _register_processor() -> None:
     AutoProcessor.register(RamConfig, RamProcessor, exist_ok=True)
 
 
+def _register_pipeline() -> None:
+    from transformers.models.auto.modeling_auto import AutoModel
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from .model.pipeline_ram import TASK, RamTaggingPipeline
+
+    PIPELINE_REGISTRY.register_pipeline(
+        TASK, RamTaggingPipeline, pt_model=AutoModel, default=_DEFAULT_MODEL, type="multimodal"
+    )
+
+
 # What to do once a module of transformers is there; each entry leaves when done. One each, so that a program pays for
 # the classes that it uses.
 _PENDING: dict[str, Callable[[], None]] = {
     "transformers.models.auto.configuration_auto": _register_config,
     "transformers.models.auto.modeling_auto": _register_model,
     "transformers.models.auto.processing_auto": _register_processor,
+    "transformers.pipelines": _register_pipeline,
 }
 
 

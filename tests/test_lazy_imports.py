@@ -33,13 +33,13 @@ for name in {OPTIONAL!r}:
     sys.modules[name] = None
 import torch
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from ram_hf import RamModel, RamProcessor
+from ram_hf import RamModel, RamProcessor, RamTaggingPipeline
 from tests.conftest import make_config, make_tokenizer
 processor = RamProcessor(CLIPImageProcessorPil(size={{"height": 32, "width": 32}}), make_tokenizer())
 model = RamModel(make_config()).eval()
-print(tuple(model(**processor(images=torch.zeros(3, 9, 9), labels=["dog", "car"])).scores.shape))
+print(len(RamTaggingPipeline(model, processor)(torch.zeros(3, 9, 9), "dog, car", return_regions=True)))
 """
-    assert run_python(code) == "(1, 2)"
+    assert run_python(code) == "2"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,8 @@ print(tuple(model(**processor(images=torch.zeros(3, 9, 9), labels=["dog", "car"]
         "from transformers import CLIPModel\nfrom ram_hf import RamProcessor\n"
         "from transformers import AutoConfig, AutoModel, AutoProcessor",
         "import ram_hf\nfrom transformers import pipeline, AutoConfig, AutoModel, AutoProcessor",
+        "from ram_hf import RamTaggingPipeline\nfrom transformers import AutoConfig, AutoModel, AutoProcessor",
+        "from transformers import pipeline, AutoConfig, AutoModel, AutoProcessor\nimport ram_hf",
     ],
 )
 def test_auto_classes_find_ram_whatever_is_imported_first(imports, tmp_path, tiny_model, tiny_processor):
@@ -65,10 +67,12 @@ print(type(AutoConfig.from_pretrained(folder)).__module__)
 print(type(AutoModel.from_pretrained(folder)).__module__)
 print(type(AutoModelForZeroShotImageClassification.from_pretrained(folder)).__module__)
 print(type(AutoProcessor.from_pretrained(folder)).__module__)
+from transformers.pipelines import PIPELINE_REGISTRY
+print(PIPELINE_REGISTRY.check_task("zero-shot-multi-label-tagging")[1]["impl"].__module__)
 import sys
 print([type(finder).__module__ for finder in sys.meta_path].count("ram_hf.registration"))
 """
-    expected = ["configuration_ram", "modeling_ram", "modeling_ram", "processing_ram"]
+    expected = ["configuration_ram", "modeling_ram", "modeling_ram", "processing_ram", "pipeline_ram"]
     assert run_python(code).split() == [*(f"ram_hf.model.{module}" for module in expected), "0"]
 
 
@@ -77,7 +81,7 @@ def test_unknown_names_are_an_attribute_error():
 
     with pytest.raises(AttributeError, match="has no attribute 'RamModell'"):
         _ = ram_hf.RamModell
-    assert {"RamModel", "RamProcessor", "convert_original_checkpoint"} <= set(dir(ram_hf))
+    assert {"RamModel", "RamProcessor", "RamTaggingPipeline", "convert_original_checkpoint"} <= set(dir(ram_hf))
 
 
 def test_loaders_are_left_as_they_were():

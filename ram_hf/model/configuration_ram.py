@@ -5,6 +5,8 @@ from transformers import CLIPConfig, PreTrainedConfig
 
 from .bundled import find_bundled
 
+# Whether this file is a checkpoint's own copy, in a program that does not have the package.
+_IS_SHIPPED = __name__.startswith("transformers_modules.")
 _DEFAULT_NUM_LAYERS = 3  # the paper adapts the last three layers of each tower
 
 
@@ -93,6 +95,10 @@ class RamConfig(PreTrainedConfig):
             self.prompt_layers = _last_layers(self.clip_config.text_config.num_hidden_layers)
         self.ladder_layers = sorted(self.ladder_layers)
         self.prompt_layers = sorted(self.prompt_layers)
+        if not _IS_SHIPPED:
+            # Names the pipeline's code in the folder. `pipeline()` would ask to trust it and run it, where the same
+            # pipeline is installed.
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
     @classmethod

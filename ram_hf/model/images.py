@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+from collections.abc import Iterable, Mapping
 from http.client import HTTPException
 from urllib.request import Request, urlopen
 
@@ -13,6 +14,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 _CHANNEL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _DOWNLOAD_TIMEOUT = 60  # seconds
 _BACKGROUND = (255, 255, 255)  # what shows through transparent pixels: pictures with alpha are drawn for white pages
+
+
+def is_one_image(images) -> bool:
+    """Whether this is one picture for [`read_image`], or several: a list, a generator, a batch as one array."""
+    if isinstance(images, str | bytes | bytearray | os.PathLike | Image.Image | Mapping):
+        return True  # a mapping is one thing, if no picture: its keys are none either
+    return getattr(images, "ndim", 4) != 4 or not isinstance(images, Iterable)
 
 
 def read_image(source) -> Image.Image:
@@ -134,4 +142,4 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(array, 0, limit) * (255 / limit)).astype(np.uint8)
 
 
-__all__ = ["read_image", "to_rgb"]
+__all__ = ["is_one_image", "read_image", "to_rgb"]

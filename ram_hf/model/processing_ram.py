@@ -1,14 +1,12 @@
 """Images and label names in, tensors out; scores in, labels out."""
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
 from .bundled import find_bundled
-from .images import read_image
+from .images import is_one_image, read_image
 
 DEFAULT_LABEL_TEMPLATE = "A photo of a {label}."
 _CLIP_CONTEXT = 77  # for tokenizers that do not say
@@ -154,7 +152,7 @@ class RamProcessor(ProcessorMixin):
 
     def _prepare_images(self, images, return_tensors, images_kwargs) -> dict[str, Any]:
         pictures = []
-        for index, source in enumerate(_as_list(images)):
+        for index, source in enumerate([images] if is_one_image(images) else images):
             try:
                 pictures.append(read_image(source))
             except (ValueError, OSError) as error:
@@ -191,13 +189,6 @@ def _as_names(names) -> list[str]:
         if not name.strip():
             raise ValueError(f"Label {index} is empty.")
     return names
-
-
-def _as_list(images) -> list:
-    is_single = isinstance(images, str | bytes | bytearray | os.PathLike | Image.Image)
-    if is_single or getattr(images, "ndim", 4) != 4 or not isinstance(images, Iterable):
-        return [images]
-    return list(images)  # a list, a generator, a column of a dataset, or a batch as one array
 
 
 def _check_template(template: str) -> None:

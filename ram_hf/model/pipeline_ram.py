@@ -1,0 +1,304 @@
+"""Zero-shot multi-label tagging as a transformers pipeline."""
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import CLIPModel, Pipeline, PreTrainedModel
+from transformers.dynamic_module_utils import custom_object_save
+
+from .images import is_one_image, read_image
+from .modeling_ram import RamModel, RamOutput
+from .processing_ram import RamProcessor
+from .regions import label_region
+
+TASK = "zero-shot-multi-label-tagging"
+
+# Which step of the pipeline reads which argument of a call.
+_FORWARD_ARGUMENTS = ("candidate_labels", "prompt_template", "return_regions")
+_POSTPROCESS_ARGUMENTS = ("candidate_labels", "top_k", "threshold")
+_ARGUMENTS = sorted({*_FORWARD_ARGUMENTS, *_POSTPROCESS_ARGUMENTS, "batch_size", "num_workers"})
+
+
+class RamTaggingPipeline(Pipeline):
+    """Tags pictures with any list of labels, and tells where each label is.
+
+    Every argument of a call but the pictures may be given here already; a call overrides it.
+
+    Args:
+        model: a [`RamModel`], or a `CLIPModel`, which is wrapped as a training-free one. It is put into evaluation
+            mode.
+        processor: its [`RamProcessor`]; of a `CLIPProcessor` the parts are taken, to squash instead of crop. When left
+            out, it is looked for where the model came from.
+        tokenizer: refused, as the two below: they come with the processor.
+        image_processor: refused.
+        feature_extractor: refused.
+        **kwargs: arguments of a call, and those of `transformers.Pipeline`: `device`, `batch_size`, `num_workers`.
+
+    Raises:
+        TypeError: when the model is neither RAM nor CLIP, or an argument is unknown.
+        ValueError: when there is no processor, or something is wrong with the labels.
+
+    Example:
+        >>> import ram_hf
+        >>> from transformers import pipeline
+        >>> tagger = pipeline("zero-shot-multi-label-tagging", model="openai/clip-vit-base-patch16")
+        >>> tagger("street.jpg", candidate_labels=["dog", "red car", "tree"], top_k=2)
+        [{'label': 'red car', 'score': 0.71}, {'label': 'tree', 'score': 0.2}]
+    """
+
+    _load_processor = None  # looked for, also when the model is an object: see `_as_ram_processor`
+    _load_tokenizer = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_video_processor = False
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor=None,
+        *,
+        tokenizer=None,
+        image_processor=None,
+        feature_extractor=None,
+        **kwargs,
+    ):
+        if any(part is not None for part in (tokenizer, image_processor, feature_extractor)):
+            raise TypeError(
+                "This pipeline takes image processor and tokenizer as one: pass "
+                "`processor=RamProcessor(image_processor, tokenizer)`."
+            )
+        kwargs.pop("local_files_only", None)  # an option of loading that `pipeline()` hands on all the same
+        model = _as_ram_model(model)
+        super().__init__(model, processor=_as_ram_processor(processor, model.config), **kwargs)
+        self.model.eval()
+        self._label_inputs: tuple[tuple, dict[str, Tensor]] | None = None
+        if "candidate_labels" in self._forward_params:
+            self._tokenize(**self._forward_params)  # what is wrong with the labels is told here already
+
+    def __call__(
+        self,
+        images,
+        candidate_labels: str | Iterable[str] | None = None,
+        *,
+        batch_size: int | None = None,
+        num_workers: int | None = None,
+        **kwargs,
+    ):
+        """Tag pictures.
+
+        Labels are encoded once: the same labels with the same template cost nothing in the next call, until the
+        model's weights change.
+
+        Args:
+            images: one picture, as [`read_image`] takes it (PIL picture, path, URL, bytes, array or tensor), or
+                several: a list, a batch as one array, a generator, a column of a dataset, a `KeyDataset`.
+            candidate_labels: label names, as a list or in one string with commas between them. Duplicates are
+                allowed.
+            batch_size: pictures that go through the model at once; 1 when left out.
+            num_workers: processes that read pictures ahead, for several pictures only; 0 when left out.
+            **kwargs: any of
+
+                - top_k (`int`): at most this many labels for each picture; all when None.
+                - threshold (`float`): only labels that score at least this. The scores of a picture sum to 1 over the
+                  given labels, so a threshold belongs to its list of labels.
+                - prompt_template (`str`): sentence that a label name is put into, with `{label}` or `{}` in its place;
+                  the processor's own when None.
+                - return_regions (`bool`): tell also where each label is, see Returns.
+
+        Returns:
+            For one picture a list of `{"label": str, "score": float}`, best first; for a list or an array a list of
+            such lists; else an iterator over them, which reads pictures when they are asked for.
+
+            With `return_regions` each label has also a `heat_map`, float32 of shape (rows, columns) over the whole
+            picture with 1 as its largest entry, a `peak` `{"x", "y"}` and a `box` `{"xmin", "ymin", "xmax", "ymax"}`,
+            in pixels of the upright picture; see [`label_region`].
+
+        Raises:
+            TypeError: when an argument is unknown, a label is not a string, or a picture is of an unknown kind.
+            ValueError: when there are no labels, one is empty or too long, the template has no place for a label, or a
+                picture cannot be read.
+            OSError: when there is no such file or address.
+        """
+        if candidate_labels is not None:
+            kwargs["candidate_labels"] = _as_label_names(candidate_labels)
+        _, forward_params, _ = self._sanitize_parameters(**kwargs)
+        self._check_call({**self._forward_params, **forward_params})
+        inputs = _as_pipeline_inputs(images)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        return super().__call__(inputs, batch_size=batch_size, num_workers=num_workers, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+        """Save model, processor and code, so that `pipeline` loads the folder with and without this package.
+
+        Args:
+            save_directory: the folder to write; made when it is not there.
+            **kwargs: passed to the model's `save_pretrained`, for example `max_shard_size`.
+
+        Raises:
+            ValueError: when asked to push to the Hub, which is what [`push_to_hub`] does.
+        """
+        if kwargs.pop("push_to_hub", False):
+            raise ValueError("Use `push_to_hub(repo_id)` of the pipeline: it pushes model, processor and code as one.")
+        os.makedirs(save_directory, exist_ok=True)
+        module = type(self).__module__.rpartition(".")[-1]
+        # Tells a program that does not have this package which file and class the task is. It is for the folder
+        # only: what is saved of the model alone has no pipeline's code beside it.
+        config = self.model.config
+        config.custom_pipelines = {TASK: {"impl": f"{module}.{type(self).__name__}", "pt": ["AutoModel"]}}
+        try:
+            custom_object_save(self, save_directory)
+            self.model.save_pretrained(save_directory, **kwargs)
+        finally:
+            del config.custom_pipelines
+        self.processor.save_pretrained(save_directory)
+
+    # --- the steps that transformers calls --------------------------------------------------------------------------
+
+    def _sanitize_parameters(self, **kwargs) -> tuple[dict, dict, dict]:
+        for name in kwargs:
+            if name not in _ARGUMENTS:
+                near = difflib.get_close_matches(name, _ARGUMENTS, n=1)
+                hint = f"Did you mean `{near[0]}`?" if near else f"It takes {', '.join(_ARGUMENTS)}."
+                raise TypeError(f"The tagging pipeline takes no argument `{name}`. {hint}")
+        labels = kwargs.pop("candidate_labels", None)
+        if labels is not None:
+            kwargs["candidate_labels"] = _as_label_names(labels)
+        forward_params = {name: value for name, value in kwargs.items() if name in _FORWARD_ARGUMENTS}
+        postprocess_params = {name: value for name, value in kwargs.items() if name in _POSTPROCESS_ARGUMENTS}
+        return {}, forward_params, postprocess_params
+
+    def preprocess(self, image) -> dict[str, Tensor]:
+        """Read a picture. Returns `pixel_values` (1, 3, H, W) and `size` (1, 2), width and height in pixels."""
+        if isinstance(image, Mapping):
+            raise TypeError(
+                f"A picture was expected, and a row of a dataset came, with {', '.join(map(str, image))}. Pass a "
+                'column of it: `dataset["image"]`, or `KeyDataset(dataset, "image")` of `transformers.pipelines`.'
+            )
+        picture = read_image(image)
+        pixel_values = self.processor(images=[picture])["pixel_values"]
+        return {"pixel_values": pixel_values, "size": torch.tensor([picture.size])}
+
+    def _forward(
+        self,
+        model_inputs: dict[str, Tensor],
+        candidate_labels: tuple[str, ...],
+        prompt_template: str | None = None,
+        return_regions: bool = False,
+    ) -> dict[str, Tensor]:
+        output = self.model(
+            model_inputs["pixel_values"],
+            **self._tokenize(candidate_labels, prompt_template),
+            output_transport_plan=return_regions,
+        )
+        result = {"scores": output.scores, "size": model_inputs["size"]}  # what is needed further on leaves the device
+        if return_regions:
+            result["transport_plan"] = output.transport_plan
+        return result
+
+    def postprocess(
+        self,
+        model_outputs: dict[str, Tensor],
+        candidate_labels: tuple[str, ...],
+        top_k: int | None = None,
+        threshold: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """Turn the scores (1, L) of one picture into its labels, best first."""
+        outputs = RamOutput(scores=model_outputs["scores"])
+        (tags,) = self.processor.post_process_tagging(outputs, candidate_labels, top_k=top_k, threshold=threshold)
+        if "transport_plan" in model_outputs:
+            plan = model_outputs["transport_plan"][0].numpy()  # (P, L)
+            columns = {label: index for index, label in enumerate(candidate_labels)}  # duplicates have equal columns
+            width, height = model_outputs["size"][0].tolist()
+            vision = self.model.config.clip_config.vision_config
+            side = vision.image_size // vision.patch_size
+            for tag in tags:
+                column = plan[:, columns[tag["label"]]]
+                tag.update(label_region(column, grid=(side, side), size=(width, height)))
+        return tags
+
+    def _check_call(self, params: dict[str, Any]) -> None:
+        """Tell what is wrong with a call before the first picture is read."""
+        if "candidate_labels" not in params:
+            raise ValueError(
+                '`candidate_labels` is missing: pass the label names, for example `candidate_labels=["dog", "car"]`.'
+            )
+        self._tokenize(**params)
+        if params.get("return_regions") and not self.processor.squash:
+            raise ValueError(
+                "`return_regions` needs a processor that shows the model the whole picture: make it with "
+                "`squash=True`, this one crops."
+            )
+
+    def _tokenize(
+        self, candidate_labels: tuple[str, ...], prompt_template: str | None = None, **_
+    ) -> dict[str, Tensor]:
+        """Tokenise the labels, or return the very tensors of the last time: by these the model knows them again."""
+        template = self.processor.label_template if prompt_template is None else prompt_template
+        key = (candidate_labels, template)
+        known = self._label_inputs
+        if known is None or known[0] != key:
+            label_inputs = self.processor(labels=candidate_labels, label_template=template)
+            known = self._label_inputs = (key, dict(label_inputs.to(self.device)))
+        return known[1]
+
+
+def _as_ram_model(model: PreTrainedModel) -> PreTrainedModel:
+    if isinstance(model, CLIPModel):
+        return RamModel.from_clip(model)
+    # Not by class: beside a checkpoint's own code each of our classes exists twice.
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    if model_type != RamModel.config_class.model_type:
+        found = f"a {type(model).__name__}" + (f" of type {model_type!r}" if model_type else "")
+        raise TypeError(f"The tagging pipeline takes a RAM model, or a CLIP with a ViT tower, got {found}.")
+    return model
+
+
+def _as_ram_processor(processor, config):
+    """The given processor, one made of its parts, or the one that lies where the model came from."""
+    if processor is None:
+        return _load_processor(config)
+    if hasattr(processor, "label_template"):
+        return processor
+    return RamProcessor(processor.image_processor, processor.tokenizer)
+
+
+def _load_processor(config) -> RamProcessor:
+    name, revision = config._name_or_path, None
+    if not name:  # wrapped around a CLIP in this program
+        name, revision = config.base_model_name_or_path, config.base_model_revision
+    advice = "Pass one, for example `processor=RamProcessor.from_pretrained(...)` with the folder of its CLIP."
+    if not name:
+        raise ValueError(f"There is no `processor`, and the model does not tell where it came from. {advice}")
+    try:
+        return RamProcessor.from_pretrained(name, revision=revision or "main")
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"There is no `processor`, and none can be loaded from {name!r} ({reason}). {advice}"
+        ) from error
+
+
+def _as_label_names(labels: str | Iterable[str]) -> tuple[str, ...]:
+    if isinstance(labels, str):
+        return tuple(name.strip() for name in labels.split(",") if name.strip())
+    if not isinstance(labels, Iterable):
+        raise TypeError(f"`candidate_labels` must be a list of label names, got {type(labels).__name__}.")
+    return tuple(labels)
+
+
+def _as_pipeline_inputs(images):
+    """One picture or a dataset as it is, lists and arrays as a list, and what else can be iterated as a generator."""
+    if isinstance(images, Dataset) or is_one_image(images):
+        return images
+    if isinstance(images, list | tuple) or hasattr(images, "ndim"):
+        return list(images)
+    return (image for image in images)
+
+
+__all__ = ["TASK", "RamTaggingPipeline"]
