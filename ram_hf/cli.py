@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _make_parser().parse_args(argv)
         return arguments.run(arguments)
     except KeyboardInterrupt as interruption:
-        sys.stderr.write(f"ram-hf: {interruption or 'interrupted'}\n")
+        sys.stderr.write(f"ram-hf: {str(interruption) or 'interrupted'}\n")
         return 130
     except Exception as error:
         if debug:
