@@ -12,6 +12,7 @@ def appearing_whole(file: Path) -> Iterator[Path]:
     unfinished = file.with_name(
         f".ram_hf-{os.getpid()}.unfinished"
     )  # short: a picture's name can have the full length
+    unfinished.unlink(missing_ok=True)  # a link that somebody put there would be written through
     try:
         yield unfinished
         os.replace(unfinished, file)

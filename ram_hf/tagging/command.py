@@ -118,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
     labels = read_labels(args.labels, args.labels_file)
     top_k = _DEFAULT_TOP_K if args.top_k is None and args.threshold is None else args.top_k
     options = TagOptions(tuple(labels), top_k, args.threshold)
+    if args.sidecar == "txt" and (commas := [label for label in labels if "," in label]):
+        raise ValueError(f"The label {commas[0]!r} holds a comma, which separates labels in a .txt file.")
     if args.resume and _prints_table(args):
         raise ValueError("`--resume` needs something to go on with: `--output`, `--sidecar` or `--overlay`.")
     paths = find_pictures(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None)
@@ -178,7 +180,7 @@ def _tag(
             while batch := list(itertools.islice(read, args.batch_size)):
                 pictures = _tag_batch(tagger, batch)
                 for output in outputs:
-                    output.write(pictures)
+                    pictures = output.write(pictures)
                 num_done += len(pictures)
                 failures += [picture for picture in pictures[max(0, len(pictures) - num_done) :] if picture.error]
                 progress.update(len(pictures))
@@ -190,7 +192,7 @@ def _tag(
     return interrupted, failures
 
 
-def _tag_batch(tagger: "Tagger", batch: Sequence["ReadPicture"]) -> list["TaggedPicture"]:
+def _tag_batch(tagger: "Tagger", batch: Sequence["ReadPicture"]) -> Sequence["TaggedPicture"]:
     from .results import TaggedPicture
 
     tags = iter(tagger([picture.pixels for picture in batch if picture.pixels is not None]))
@@ -225,10 +227,17 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
 
 
 def _make_outputs(args: argparse.Namespace, options: "TagOptions", paths: Sequence[str]) -> list["Output"]:
+    from .overlay import Overlays
+    from .sidecars import TextSidecars, XmpSidecars
     from .table import Table
     from .writers import make_writer
 
+    # In this order, so that what goes wrong beside a picture is told in the file of all.
     outputs: list[Output] = []
+    if args.sidecar is not None:
+        outputs.append(TextSidecars() if args.sidecar == "txt" else XmpSidecars())
+    if args.overlay is not None:
+        outputs.append(Overlays(args.overlay))
     if args.output is not None:
         outputs.append(make_writer(args.output, options, resume=args.resume))
     return outputs or [Table(sys.stdout, paths, options.labels)]

@@ -7,17 +7,22 @@ from .paths import escape_path
 
 
 class TaggedPicture(NamedTuple):
-    """A picture's tags, best first, or why there are none.
+    """A picture's tags, or why there are none.
 
     Attributes:
         path: the file, as it was given.
-        tags: each {"label": str, "score": float}, and "heat_map" (rows, columns) in [0, 1] where asked for.
+        tags: best first, each {"label": str, "score": float}, and where asked for "heat_map": array (rows, columns)
+            in [0, 1].
         error: None, or one line.
     """
 
     path: str
     tags: list[dict[str, Any]]
     error: str | None = None
+
+    def failed(self, reason: str) -> "TaggedPicture":
+        """The same picture with a reason why something went wrong after it was tagged."""
+        return self._replace(error=" ".join(reason.split()))
 
     def to_row(self) -> dict[str, Any]:
         """The row of files: {"path": see [`escape_path`], "tags": [{"label", "score"}, ...], "error": str or None}."""
@@ -34,8 +39,12 @@ class Output(Protocol):
     def holds(self, path: str) -> bool:
         """Whether an earlier run has written this picture, so that resuming passes over it."""
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> None:
-        """Write a batch; a run that is killed after it loses nothing of it. Pictures that it holds are left out."""
+    def write(self, pictures: Sequence[TaggedPicture]) -> Sequence[TaggedPicture]:
+        """Write a batch, without the pictures that are held; a run that is killed after it loses nothing of it.
+
+        Returns:
+            The pictures, and where one could not be written, why.
+        """
 
     def finish(self) -> None:
         """Complete what was written, also when the run was interrupted."""

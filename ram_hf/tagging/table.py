@@ -34,11 +34,12 @@ class Table:
         """Nothing is kept."""
         return False
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> None:
+    def write(self, pictures: Sequence[TaggedPicture]) -> Sequence[TaggedPicture]:
         """Print a batch."""
         for picture in pictures:
             self._stream.write(self._terminal_line(picture) if self._is_terminal else self._lines(picture))
         self._stream.flush()
+        return pictures
 
     def finish(self) -> None:
         """Everything is printed."""

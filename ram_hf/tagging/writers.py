@@ -16,6 +16,7 @@ from .paths import escape_path
 from .results import TaggedPicture, TagOptions
 
 _ROW_BEGINS = b'{"path": "'
+_COLUMNS = ["path", "tags", "error"]
 _ROWS_AT_ONCE = 10_000  # of a Parquet row group
 
 
@@ -53,13 +54,14 @@ class JsonlWriter:
         """See [`Output`]."""
         return escape_path(path) in self._held
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> None:
+    def write(self, pictures: Sequence[TaggedPicture]) -> Sequence[TaggedPicture]:
         """See [`Output`]."""
         rows = [picture.to_row() for picture in pictures if not self.holds(picture.path)]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         with self._file.open("ab", buffering=0) as file:  # one call of the system, so that batches are whole
             file.write(lines.encode())
         self._held.update(row["path"] for row in rows)
+        return pictures
 
     def finish(self) -> None:
         """See [`Output`]."""
@@ -134,16 +136,19 @@ class CsvWriter(_ConvertedWriter):
     def _read(file: Path) -> Iterator[dict[str, Any]]:
         csv.field_size_limit(2**31 - 1)  # thousands of tags are one field
         with file.open(encoding="utf-8", newline="") as lines:
+            rows = csv.DictReader(lines)
             try:
-                for row in csv.DictReader(lines):
+                if rows.fieldnames != _COLUMNS:
+                    raise ValueError
+                for row in rows:
                     yield {"path": row["path"], "tags": json.loads(row["tags"]), "error": row["error"] or None}
-            except (KeyError, TypeError, ValueError):
+            except (TypeError, ValueError):
                 raise ValueError(f"{str(file)!r} does not hold rows that `ram-hf tag` writes.") from None
 
     @staticmethod
     def _convert(rows: Iterator[dict[str, Any]], file: Path) -> None:
         with file.open("w", encoding="utf-8", newline="") as lines:
-            writer = csv.DictWriter(lines, ["path", "tags", "error"])
+            writer = csv.DictWriter(lines, _COLUMNS)
             writer.writeheader()
             for row in rows:
                 writer.writerow(
@@ -170,7 +175,7 @@ class ParquetWriter(_ConvertedWriter):
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(file) as table:
-            if table.schema_arrow.names != ["path", "tags", "error"]:
+            if table.schema_arrow.names != _COLUMNS:
                 raise ValueError(f"{str(file)!r} does not hold rows that `ram-hf tag` writes.")
             for batch in table.iter_batches():
                 yield from batch.to_pylist()

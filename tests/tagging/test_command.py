@@ -4,7 +4,9 @@ import io
 import json
 import os
 import sys
+import types
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -230,3 +232,71 @@ def test_workers_start_only_for_many_pictures(monkeypatch):
     args = type("Args", (), {"workers": None})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     assert [command._num_workers(args, number) for number in (1, 8, 9, 10_000)] == [0, 0, 8, 8]
+
+
+def test_sidecars_beside_pictures_that_stay_as_they_are(tag, tmp_path, capsys):
+    paths = save_photographs(tmp_path / "photos", 3)
+    paths[1].write_bytes(b"")
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths]
+    assert tag("photos", "--sidecar", "txt", "--top-k", 2) == 0
+    assert tag("photos", "--sidecar", "xmp", "--output", "tags.parquet") == 0
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths] == before
+    names = sorted(path.name for path in (tmp_path / "photos").iterdir())
+    assert names == ["0000.jpg", "0000.jpg.xmp", "0000.txt", "0001.jpg", "0002.jpg", "0002.jpg.xmp", "0002.txt"]
+    assert len((tmp_path / "photos" / "0000.txt").read_text().split(", ")) == 2
+    capsys.readouterr()
+    assert tag("photos", "--sidecar", "txt") == 1
+    assert "2 of 3 pictures have a .txt file beside them" in capsys.readouterr().err
+    assert tag("photos", "--sidecar", "txt", "--resume") == 0
+    assert capsys.readouterr().err.startswith("0 pictures tagged, 1 failed\n")
+    (tmp_path / "labels.txt").write_text("a, b\n")
+    assert main(["tag", "photos", "--labels-file", "labels.txt", "--sidecar", "txt"]) == 1
+    assert "The label 'a, b' holds a comma" in capsys.readouterr().err
+
+
+def test_what_goes_wrong_beside_a_picture_is_told_in_the_output(tag, tmp_path, capsys):
+    save_photographs(tmp_path, 2)
+    (tmp_path / "0000.jpg.xmp").write_text("no xml")
+    assert tag("0000.jpg", "0001.jpg", "--sidecar", "xmp", "--output", "tags.jsonl", "--strict") == 1
+    first, second = rows(tmp_path / "tags.jsonl")
+    assert first["error"].startswith("cannot add to 0000.jpg.xmp: it is not XML")
+    assert first["tags"]
+    assert second["error"] is None
+    assert capsys.readouterr().err.startswith("1 picture tagged, 1 failed\n  0000.jpg: cannot add to")
+
+
+def test_an_output_that_lacks_pictures_is_completed_beside_one_that_does_not(tag, tmp_path):
+    save_photographs(tmp_path / "photos", 3)
+    assert tag("photos", "--output", "tags.jsonl") == 0
+    whole = (tmp_path / "tags.jsonl").read_bytes()
+    assert tag("photos", "--output", "tags.jsonl", "--sidecar", "xmp", "--resume") == 0
+    assert (tmp_path / "tags.jsonl").read_bytes() == whole
+    assert len(list((tmp_path / "photos").glob("*.xmp"))) == 3
+
+
+def test_overlays_get_the_picture_and_where_each_tag_is(tag, tmp_path, monkeypatch, tiny_model, tiny_processor):
+    drawn = []
+
+    def draw_tags(image, tags):
+        drawn.append((image, tags))
+        return image
+
+    stand_in = types.ModuleType("ram_hf.visualize")
+    stand_in.draw_tags = draw_tags
+    monkeypatch.setitem(sys.modules, "ram_hf.visualize", stand_in)
+    path, _ = save_photographs(tmp_path / "photos" / "sub", 2, size=(90, 50))
+    (tmp_path / "photos" / "broken.jpg").touch()
+    options = ("photos", tmp_path / "photos", os.path.join("..", tmp_path.name, "photos"), "--overlay", "drawn/here")
+    assert tag(*options, "--top-k", 2) == 0
+    written = sorted(path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.jpg"))
+    assert written == ["here/photos/sub/0000.jpg.jpg", "here/photos/sub/0001.jpg.jpg"]
+    image, tags = drawn[0]
+    assert image.size == (90, 50)
+    output = tiny_model(**tiny_processor(images=[str(path)], labels=LABELS), output_transport_plan=True)
+    for found in tags:
+        plan = output.transport_plan[0, :, LABELS.index(found["label"])].detach().reshape(4, 4).numpy()
+        np.testing.assert_allclose(found["heat_map"], plan / plan.max(), rtol=1e-3)
+    assert [found["score"] for found in tags] == pytest.approx(sorted(output.scores[0].tolist())[:-3:-1], rel=1e-4)
+    assert tag(*options) == 1
+    assert tag(*options, "--resume") == 0
+    assert len(drawn) == 2

@@ -88,7 +88,9 @@ def test_killed_and_interrupted_runs_resume_to_what_an_undisturbed_one_writes(fo
     assert "Traceback" not in errors
     num_rows = output.read_bytes().count(b"\n") - 1
     assert num_rows % BATCH_SIZE == 0  # the running batch was finished
-    assert f"Interrupted with {NUM_PICTURES - num_rows} pictures left; the same command with --resume goes on" in errors
+    assert (
+        f"Interrupted with {NUM_PICTURES - num_rows} pictures left; the same command with --resume goes on" in errors
+    )
     assert (folder / "whole.csv").read_bytes().startswith(output.read_bytes())
     assert not rows.exists()
 
@@ -120,7 +122,7 @@ def test_terminal_sees_progress(folder, model_folder):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
     process = start(folder, model_folder, "--output", "tags.jsonl")
     assert "pictures/s" not in finish(process)
-    command = process.args[:-2] + ["--output", "again.jsonl"]
+    command = [*process.args[:-2], "--output", "again.jsonl"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(command, cwd=folder, env=environment, stderr=theirs)
     os.close(theirs)
