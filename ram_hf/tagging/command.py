@@ -184,7 +184,7 @@ def _tag(
                 num_done += len(pictures)
                 failures += [picture for picture in pictures[max(0, len(pictures) - num_done) :] if picture.error]
                 progress.update(len(pictures))
-                if interrupted := stop_asked():
+                if interrupted := stop_asked() and num_done < len(work.paths) - work.num_again:
                     break
     for output in outputs:
         output.finish()
