@@ -17,12 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _make_parser().parse_args(argv)
         return arguments.run(arguments)
     except KeyboardInterrupt as interruption:
-        sys.stderr.write(f"ram-hf: {interruption or 'interrupted'}\n")
+        sys.stderr.write(f"ram-hf: {str(interruption) or 'interrupted'}\n")
         return 130
     except Exception as error:
         if debug:
             raise
-        sys.stderr.write(f"ram-hf: error: {error}\n")
+        message = " ".join(str(error).split()) or type(error).__name__  # some libraries' messages are paragraphs
+        sys.stderr.write(f"ram-hf: error: {message}\n")
         return 1
 
 
@@ -37,6 +38,7 @@ def _make_parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "train", help="train on a dataset (ram-hf train --config FILE; in several processes: accelerate launch)"
     )
+    _add_tag(commands, shared)
     _add_evaluate(commands.add_parser("evaluate", parents=[shared], help="judge a model on a dataset"))
     _add_prepare(commands)
     _add_scenes(commands)
@@ -52,6 +54,14 @@ def _make_parser() -> argparse.ArgumentParser:
     convert.add_argument("--tokenizer", metavar="ID", help="CLIP tokenizer, Hub id or folder (default: OpenAI's)")
     convert.set_defaults(run=_convert)
     return parser
+
+
+def _add_tag(commands, shared: argparse.ArgumentParser) -> None:
+    from .tagging.command import add_arguments, run  # standard library alone
+
+    parser = commands.add_parser("tag", parents=[shared], help="tag files and folders with any list of labels")
+    add_arguments(parser)
+    parser.set_defaults(run=run)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:

@@ -92,3 +92,15 @@ def test_loaders_are_left_as_they_were():
         " if n.startswith(('transformers', 'ram_hf')) and getattr(m, '__loader__', None)})"
     )
     assert "_WatchedLoader" not in run_python(code)
+
+
+def test_the_command_line_imports_the_standard_library_alone_until_a_subcommand_runs():
+    code = f"""
+import sys
+before = set(sys.modules)
+import ram_hf.cli
+ram_hf.cli._make_parser()
+loaded = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+print(sorted(loaded - sys.stdlib_module_names - {{"ram_hf"}}), [name for name in {HEAVY!r} if name in sys.modules])
+"""
+    assert run_python(code) == "[] []"

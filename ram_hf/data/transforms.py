@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from ram_hf.model.image_decoding import decode_image as decode_image_file
+from ram_hf.model.image_decoding import upright_rgb
 from ram_hf.model.images import read_image
 
 # Sizes of the steps. The paper's recipe names the steps; where it gives no size the value here is ours, and mild.
@@ -50,15 +52,8 @@ def decode_image(source: bytes | str | os.PathLike, *, draft_size: int | None = 
     is_url = isinstance(source, str) and source.startswith(("http://", "https://", "data:"))
     if draft_size is None or is_url:
         return read_image(source)
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            image.draft(None, (draft_size, draft_size))  # does nothing to other formats than JPEG
-            image.load()
-            return read_image(image)
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"Cannot read the picture: {error}") from error
+    file = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
+    return upright_rgb(decode_image_file(file, "the picture", draft_size=draft_size))
 
 
 class EvalTransform:

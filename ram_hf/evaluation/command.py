@@ -7,9 +7,7 @@ from accelerate import Accelerator
 
 from ..data.label_set import LabelList, LabelSet
 from ..data.sources import RowReader, open_dataset
-from ..model.configuration_ram import RamConfig
-from ..model.modeling_ram import RamModel
-from ..model.processing_ram import RamProcessor
+from ..loading import load_model
 from .dataset import evaluate_on_dataset
 from .report import EvaluationReport
 
@@ -76,12 +74,4 @@ def evaluate(
     return report if is_main_process else None
 
 
-def load_model(name_or_path: str) -> tuple[RamModel, RamProcessor]:
-    """A RAM model, or a CLIP made into a training-free one, and its processor."""
-    content, _ = RamConfig.get_config_dict(name_or_path)
-    is_ram = content.get("model_type") == RamConfig.model_type
-    model = RamModel.from_pretrained(name_or_path) if is_ram else RamModel.from_clip(name_or_path)
-    return model, RamProcessor.from_pretrained(name_or_path)
-
-
-__all__ = ["evaluate", "load_model"]
+__all__ = ["evaluate"]

@@ -28,9 +28,9 @@ from transformers.utils import logging
 from ..data.scene_pairs import PairBatch, ScenePairs, train_tokenizer
 from ..data.scenes import SceneRenderer
 from ..evaluation.ranking import mean_average_precision
+from ..interruption import stop_signals
 from ..model.processing_ram import DEFAULT_LABEL_TEMPLATE, RamProcessor
 from .checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoint
-from .interruption import stop_signals
 from .logbook import Logbook
 from .optimization import cosine_with_warmup, set_learning_rates
 

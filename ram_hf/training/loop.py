@@ -20,6 +20,7 @@ from ..data.streams import StreamState
 from ..evaluation.dataset import TOP_K, check_labels, evaluate_on_dataset
 from ..evaluation.evaluator import evaluation_settings
 from ..evaluation.report import EvaluationReport
+from ..interruption import stop_signals
 from ..model.losses import multi_matching_loss
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
@@ -28,7 +29,6 @@ from .checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoi
 from .corpus import number_of_rows, open_evaluation, open_training
 from .ema import MovingAverage, trained_state
 from .gathered_loss import gathered_matching_loss
-from .interruption import stop_signals
 from .logbook import Logbook
 from .optimization import ParameterGroup, cosine_with_warmup, make_optimizers, parameter_groups, set_learning_rates
 from .start import prepare_model

@@ -1,0 +1,292 @@
+"""`ram-hf tag`: pictures and label names in, tags out."""
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .reader import ReadPicture
+    from .results import Output, TaggedPicture, TagOptions
+    from .tagger import Tagger
+
+_DEFAULT_TOP_K = 5
+_FEW = 8  # pictures that are decoded in this process: starting others takes longer
+_MOST_WORKERS = 8
+_SHOWN_FAILURES = 10
+
+_DESCRIPTION = """\
+Tag pictures with any list of label names.
+
+PATHS are files, folders (searched with all below them), globs, or - for a list of
+names on standard input, one a line or NUL-separated (find ... -print0). Without an
+output option the tags are printed: in columns on a terminal, elsewhere one line
+PATH<TAB>LABEL<TAB>SCORE for each tag.
+"""
+_EPILOG = """\
+A score says how a label ranks within this list of labels; the scores of all labels
+of a picture sum to 1, so that a threshold belongs to its list.
+
+Pictures that cannot be read never stop a run: the output says why, and so does the
+end of the run. Originals are only read.
+
+examples:
+  ram-hf tag holiday.jpg --labels "beach, mountain, city, red car"
+  ram-hf tag photos --labels-file labels.txt --output tags.jsonl
+  ram-hf tag photos --labels-file labels.txt --output tags.jsonl --resume
+  ram-hf tag photos --labels-file labels.txt --threshold 0.2 --sidecar xmp
+  find . -name '*.jpg' -print0 | ram-hf tag - --labels "cat, dog" --top-k 1
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ram-hf tag` to a parser."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.usage = "%(prog)s PATHS... --labels 'dog, red car' | --labels-file FILE [options]"
+    parser.add_argument("paths", metavar="PATHS", nargs="+", help="files, folders, globs, or - for a list")
+
+    tags = parser.add_argument_group("tags")
+    labels = tags.add_mutually_exclusive_group(required=True)
+    labels.add_argument("--labels", metavar="NAMES", help="label names with commas between")
+    labels.add_argument("--labels-file", metavar="FILE", type=Path, help="label names one a line; # begins a comment")
+    tags.add_argument(
+        "--model", default="ram-tiny", metavar="ID", help="a RAM or any CLIP, Hub id or folder (default: ram-tiny)"
+    )
+    tags.add_argument(
+        "--top-k",
+        type=_at_least(1),
+        metavar="N",
+        help=f"at most N tags a picture (default: {_DEFAULT_TOP_K}, without end with --threshold)",
+    )
+    tags.add_argument("--threshold", type=float, metavar="T", help="only tags that score at least T")
+    tags.add_argument(
+        "--prompt-template",
+        metavar="TEXT",
+        help="sentence around a label, as 'A photo of a {label}.' (default: the model's own)",
+    )
+
+    outputs = parser.add_argument_group("outputs", "Any of them, together too.")
+    outputs.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="tags.jsonl, .csv or .parquet with the columns path, tags and error",
+    )
+    outputs.add_argument(
+        "--sidecar",
+        choices=("txt", "xmp"),
+        help="a file beside each picture: NAME.txt with the labels, as captions of training data; or NAME.EXT.xmp for "
+        "photo managers, which keeps what it holds and gains the tags",
+    )
+    outputs.add_argument(
+        "--overlay", type=Path, metavar="DIR", help="write each picture here with its tags and their heat maps drawn"
+    )
+    outputs.add_argument("--resume", action="store_true", help="go on: pass over pictures that the outputs hold")
+    outputs.add_argument("--strict", action="store_true", help="exit with 1 when a picture could not be read")
+
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, mps, ... (default: the fastest)")
+    speed.add_argument("--batch-size", type=_at_least(1), default=16, metavar="N", help="(default: 16)")
+    speed.add_argument(
+        "--workers",
+        type=_at_least(0),
+        metavar="N",
+        help="processes that decode; 0 decodes in this one (default: by the number of pictures and cores)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `ram-hf tag` with the arguments of [`add_arguments`].
+
+    Returns:
+        Exit status: 0; 1 when a picture failed and `--strict` is given; 130 when interrupted.
+
+    Raises:
+        OSError: when a path, a label file or a model is not there, or an output exists.
+        ValueError: when there are no labels or no pictures, or options do not go together.
+    """
+    from .labels import read_labels
+    from .paths import find_pictures
+    from .results import TagOptions
+
+    # All that can be wrong with the command is found before the model is loaded.
+    labels = read_labels(args.labels, args.labels_file)
+    top_k = _DEFAULT_TOP_K if args.top_k is None and args.threshold is None else args.top_k
+    options = TagOptions(tuple(labels), top_k, args.threshold)
+    if args.sidecar == "txt" and (commas := [label for label in labels if "," in label]):
+        raise ValueError(f"The label {commas[0]!r} holds a comma, which separates labels in a .txt file.")
+    if args.resume and _prints_table(args):
+        raise ValueError("`--resume` needs something to go on with: `--output`, `--sidecar` or `--overlay`.")
+    paths = find_pictures(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None)
+    outputs = _make_outputs(args, options, paths)
+    if not args.resume:
+        for output in outputs:
+            output.refuse_existing(paths)
+    todo = _find_work(paths, outputs, args.batch_size)
+    try:
+        interrupted, failures = _tag(args, options, outputs, todo)
+    except BrokenPipeError:  # whoever reads the table has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if interrupted:
+        return 130
+    return 1 if args.strict and failures else 0
+
+
+class _Work(NamedTuple):
+    """Pictures to tag: the first `num_again` are held by the outputs, and only make the first batch what it was.
+
+    The numbers of a picture depend in their last digits on its batch: so a run that was stopped and resumed writes
+    what an undisturbed one does.
+    """
+
+    paths: list[str]
+    num_again: int
+
+
+def _find_work(paths: Sequence[str], outputs: Sequence["Output"], batch_size: int) -> _Work:
+    is_held = [all(output.holds(path) for output in outputs) for path in paths]
+    if all(is_held):
+        return _Work([], 0)
+    first = is_held.index(False)
+    num_again = first % batch_size
+    rest = [path for path, held in zip(paths[first:], is_held[first:], strict=True) if not held]
+    return _Work([*paths[first - num_again : first], *rest], num_again)
+
+
+def _tag(
+    args: argparse.Namespace, options: "TagOptions", outputs: Sequence["Output"], work: _Work
+) -> tuple[bool, list["TaggedPicture"]]:
+    """Tag the pictures, write what comes of them, and tell how it went.
+
+    Returns:
+        Whether it was interrupted, and the pictures that could not be read.
+    """
+    from ..interruption import stop_signals
+    from .reader import read_ahead
+
+    num_done, failures, interrupted = -work.num_again, [], False
+    if work.paths:
+        tagger = _make_tagger(args, options)
+        read = read_ahead(
+            work.paths, tagger.square, workers=_num_workers(args, len(work.paths)), ahead=3 * args.batch_size
+        )
+        with stop_signals() as stop_asked, closing(read), _progress_bar(args, work) as progress:
+            while batch := list(itertools.islice(read, args.batch_size)):
+                pictures = _tag_batch(tagger, batch)
+                for output in outputs:
+                    pictures = output.write(pictures)
+                num_done += len(pictures)
+                failures += [picture for picture in pictures[max(0, len(pictures) - num_done) :] if picture.error]
+                progress.update(len(pictures))
+                if interrupted := stop_asked() and num_done < len(work.paths) - work.num_again:
+                    break
+    for output in outputs:
+        output.finish()
+    _tell(num_done, failures, left=len(work.paths) - work.num_again - num_done if interrupted else 0)
+    return interrupted, failures
+
+
+def _tag_batch(tagger: "Tagger", batch: Sequence["ReadPicture"]) -> Sequence["TaggedPicture"]:
+    from .results import TaggedPicture
+
+    tags = iter(tagger([picture.pixels for picture in batch if picture.pixels is not None]))
+    return [
+        TaggedPicture(picture.path, next(tags) if picture.error is None else [], picture.error) for picture in batch
+    ]
+
+
+def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
+    import torch
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # weights load in a moment, and this is about pictures
+    for library in (logging, hub_logging):  # what goes wrong becomes an error of one line
+        library.set_verbosity_error()
+    from ..loading import load_model
+    from .tagger import Tagger
+
+    model, processor = load_model(args.model)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return Tagger(
+        model,
+        processor,
+        options.labels,
+        label_template=args.prompt_template,
+        top_k=options.top_k,
+        threshold=options.threshold,
+        device=(accelerator or "cpu") if args.device == "auto" else args.device,
+        with_heat_maps=args.overlay is not None,
+    )
+
+
+def _make_outputs(args: argparse.Namespace, options: "TagOptions", paths: Sequence[str]) -> list["Output"]:
+    from .overlay import Overlays
+    from .sidecars import TextSidecars, XmpSidecars
+    from .table import Table
+    from .writers import make_writer
+
+    # In this order, so that what goes wrong beside a picture is told in the file of all.
+    outputs: list[Output] = []
+    if args.sidecar is not None:
+        outputs.append(TextSidecars() if args.sidecar == "txt" else XmpSidecars())
+    if args.overlay is not None:
+        outputs.append(Overlays(args.overlay))
+    if args.output is not None:
+        outputs.append(make_writer(args.output, options, resume=args.resume))
+    return outputs or [Table(sys.stdout, paths, options.labels)]
+
+
+def _num_workers(args: argparse.Namespace, num_pictures: int) -> int:
+    if args.workers is not None:
+        return args.workers
+    if num_pictures <= _FEW:
+        return 0
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
+    num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(num_cores, _MOST_WORKERS)
+
+
+def _progress_bar(args: argparse.Namespace, work: _Work):
+    from tqdm import tqdm  # transformers needs it too
+
+    shows = sys.stderr.isatty() and len(work.paths) > _FEW and not (_prints_table(args) and sys.stdout.isatty())
+    return tqdm(total=len(work.paths) - work.num_again, initial=-work.num_again, unit=" pictures", disable=not shows)
+
+
+def _prints_table(args: argparse.Namespace) -> bool:
+    return not (args.output or args.sidecar or args.overlay)
+
+
+def _tell(num_done: int, failures: Sequence["TaggedPicture"], *, left: int) -> None:
+    from .paths import printable
+
+    num_tagged = num_done - len(failures)
+    lines = [f"{num_tagged:,} picture{'s' * (num_tagged != 1)} tagged, {len(failures):,} failed"]
+    lines += [
+        f"  {printable(picture.path)}: {printable(picture.error or '')}" for picture in failures[:_SHOWN_FAILURES]
+    ]
+    if len(failures) > _SHOWN_FAILURES:
+        lines.append(f"  and {len(failures) - _SHOWN_FAILURES:,} more")
+    if left:
+        lines.append(f"Interrupted with {left:,} pictures left; the same command with --resume goes on.")
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _at_least(minimum: int):
+    def number(text: str) -> int:
+        if int(text) < minimum:
+            raise ValueError
+        return int(text)
+
+    number.__name__ = f"number of at least {minimum}"  # argparse: "invalid number of at least 1 value: '0'"
+    return number
+
+
+__all__ = ["add_arguments", "run"]

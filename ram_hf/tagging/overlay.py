@@ -1,0 +1,66 @@
+"""Pictures with their tags drawn, in a folder of their own."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from .atomic_file import appearing_whole
+from .paths import printable
+from .reader import load_picture
+from .results import TaggedPicture
+
+_DRAFT_SIZE = 1600  # pixels: what drawing makes of a larger picture anyway
+
+
+class Overlays:
+    """For each picture a JPEG below `folder`, at the picture's own path with `.jpg` behind.
+
+    Args:
+        folder: where to write; made when it is not there.
+    """
+
+    def __init__(self, folder: Path):
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"{str(folder)!r} is not a folder.")
+        self._folder = folder
+
+    def refuse_existing(self, paths: Sequence[str]) -> None:
+        """See [`Output`]."""
+        existing = [path for path in paths if self.holds(path)]
+        if existing:
+            raise FileExistsError(
+                f"{str(self._folder)!r} holds {len(existing):,} of {len(paths):,} pictures, the first is "
+                f"{printable(existing[0])!r}. Pass `--resume` to pass over these, or choose another folder."
+            )
+
+    def holds(self, path: str) -> bool:
+        """See [`Output`]."""
+        return os.path.exists(self._place(path))  # also where the name would be too long
+
+    def write(self, pictures: Sequence[TaggedPicture]) -> list[TaggedPicture]:
+        """See [`Output`]."""
+        return [picture if picture.error or self.holds(picture.path) else self._write(picture) for picture in pictures]
+
+    def finish(self) -> None:
+        """Every file is complete."""
+
+    def _write(self, picture: TaggedPicture) -> TaggedPicture:
+        from ..visualize import draw_tags
+
+        place = self._place(picture.path)
+        try:
+            image = load_picture(picture.path, draft_size=_DRAFT_SIZE)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with appearing_whole(place) as unfinished:
+                draw_tags(image, picture.tags).save(unfinished, "JPEG", quality=90)
+        except (OSError, ValueError) as error:
+            return picture.failed(f"cannot draw its tags: {error}")
+        return picture
+
+    def _place(self, path: str) -> Path:
+        # Nothing is written outside the folder: neither a root nor a step upwards is taken over.
+        parts = [part for part in Path(path).parts if part not in (Path(path).anchor, os.pardir)]
+        return self._folder.joinpath(*parts[:-1], f"{parts[-1]}.jpg")
+
+
+__all__ = ["Overlays"]

@@ -1,0 +1,257 @@
+"""Pictures from files of strangers to small squares of pixels, in processes that work ahead of the model.
+
+Imports Pillow and NumPy alone, because each worker process imports this file: torch would cost it seconds.
+"""
+
+import functools
+import multiprocessing
+import os
+import queue
+import stat
+import threading
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..model.image_decoding import decode_image, upright_rgb
+
+MAX_DECODED_PIXELS = 200_000_000  # of one picture in memory: 600 MB as RGB; Pillow alone refuses 179 million
+MAX_DRAFT_PIXELS = 2_000_000_000  # of a JPEG that is decoded at an eighth of its size: half a minute
+MAX_SECONDS = 120  # of one picture, in a worker process
+
+# Pillow knows more, some of which start other programs (EPS) or that nobody photographs in.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "JPEG2000", "AVIF")
+_WAIT_FOR_START = 60  # seconds
+
+
+class SquareSize(NamedTuple):
+    """How pictures are made alike: squashed to `side` x `side` pixels with Pillow's filter of number `resample`."""
+
+    side: int
+    resample: int = Image.Resampling.BICUBIC
+
+
+class ReadPicture(NamedTuple):
+    """What came of a file: `pixels` (side, side, 3), uint8; or None and the reason in one line."""
+
+    path: str
+    pixels: np.ndarray | None
+    error: str | None = None
+
+
+Reading = Generator[ReadPicture, None, None]
+
+
+def load_picture(path: str, *, draft_size: int) -> Image.Image:
+    """Read a file that may be broken or made to do harm: a picture that is upright and RGB.
+
+    Its content decides on the format, not its name. Of animations and files of many pages the first picture counts.
+
+    Args:
+        path: file to read.
+        draft_size: see [`decode_image`].
+
+    Raises:
+        ValueError: when there is no picture in it, or one of too many pixels.
+        OSError: when the file cannot be read.
+    """
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        os.scandir(path).close()  # raises, or there would not have been this folder among the pictures
+        raise ValueError("this is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("this is not a regular file")  # reading a pipe or a device may never end
+    if status.st_size == 0:
+        raise ValueError("the file is empty")
+    with open(path, "rb") as file:
+        with _pillow_limit(None):
+            _refuse_bombs(file, draft_size)
+        file.seek(0)
+        with _pillow_limit(MAX_DRAFT_PIXELS):  # it refuses twice that
+            image = decode_image(file, "the file", draft_size=draft_size, formats=_formats())
+            return upright_rgb(image)
+
+
+def read_picture(path: str, size: SquareSize) -> ReadPicture:
+    """Read a file as [`load_picture`] does and squash it to the square; never raises for what is in a file."""
+    try:
+        # A JPEG keeps at least twice the pixels that are needed each way, which changes scores only slightly.
+        image = load_picture(path, draft_size=2 * size.side)
+        image = image.resize((size.side, size.side), Image.Resampling(size.resample))
+        return ReadPicture(path, np.asarray(image))
+    except MemoryError:
+        return ReadPicture(path, None, "there is not enough memory to decode it")
+    except OSError as error:
+        return ReadPicture(path, None, error.strerror or _one_line(error))
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        return ReadPicture(path, None, _one_line(error))
+
+
+def read_ahead(paths: Sequence[str], size: SquareSize, *, workers: int, ahead: int) -> Reading:
+    """Read pictures, in order, while the caller works on those that came before.
+
+    Args:
+        paths: files to read.
+        size: what [`read_picture`] makes of each.
+        workers: number of processes; 0 reads in this one, when a picture is asked for. A process that dies or takes
+            more than `MAX_SECONDS` costs its own picture and no other.
+        ahead: how many pictures may be ready or in work before they are asked for.
+
+    Yields:
+        One result for each path.
+    """
+    if not workers:
+        yield from (read_picture(path, size) for path in paths)
+        return
+    team = [_Worker(size) for _ in range(workers)]
+    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    for worker in team:
+        idle.put(worker)
+
+    def read(path: str) -> ReadPicture:
+        worker = idle.get()
+        try:
+            return worker.read(path)
+        finally:
+            idle.put(worker)
+
+    waiting: deque[Future[ReadPicture]] = deque()
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="read")
+    try:
+        for path in paths:
+            waiting.append(threads.submit(read, path))
+            if len(waiting) >= max(ahead, workers):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+        for worker in team:
+            worker.kill()  # a thread that waits for its answer goes on
+        threads.shutdown()
+        for worker in team:
+            worker.stop()
+
+
+class _Worker:
+    """A process that decodes one picture at a time, started again when it has died."""
+
+    # Not forked: a copy of a process with torch's threads can deadlock.
+    _context = multiprocessing.get_context("spawn")
+
+    def __init__(self, size: SquareSize):
+        self._size = size
+        self._process: multiprocessing.process.BaseProcess | None = None
+
+    def read(self, path: str) -> ReadPicture:
+        if self._process is None:
+            self._start()
+        try:
+            self._connection.send(path)
+            if self._connection.poll(MAX_SECONDS):
+                return self._connection.recv()
+            reason = f"decoding it took longer than {MAX_SECONDS} s"
+        except (EOFError, OSError):
+            reason = "decoding it ended its process (out of memory, or a crash in the decoder)"
+        self.stop()
+        return ReadPicture(path, None, reason)
+
+    def _start(self) -> None:
+        self._connection, theirs = self._context.Pipe()
+        self._process = self._context.Process(target=_work, args=(theirs, self._size), daemon=True)
+        self._process.start()
+        theirs.close()  # so that its end is noticed
+        if not self._connection.poll(_WAIT_FOR_START):
+            raise RuntimeError(f"A process that decodes did not start within {_WAIT_FOR_START} s; try `--workers 0`.")
+        try:
+            self._connection.recv()
+        except EOFError:
+            raise RuntimeError("A process that decodes ended as it started; try `--workers 0`.") from None
+
+    def kill(self) -> None:
+        if (process := self._process) is not None:
+            process.kill()  # it holds nothing that could be lost
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self.kill()
+            self._process.join()
+            self._connection.close()
+            self._process = None
+
+
+def _work(connection, size: SquareSize) -> None:
+    """Body of a worker process: paths in, results out, until the other end is gone."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; what happens is the parent's decision
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # on Linux: when memory is short, take this
+        file.write("1000")
+    connection.send(None)
+    with suppress(EOFError, OSError):
+        while True:
+            connection.send(read_picture(connection.recv(), size))
+
+
+def _end_with(parent) -> None:
+    parent.join()  # also when it is killed, in the middle of a picture
+    os._exit(1)
+
+
+def _refuse_bombs(file, draft_size: int) -> None:
+    """Raise ValueError when a file's header promises more pixels than anybody's memory holds."""
+    with suppress(OSError, SyntaxError):  # no picture at all: decoding says so
+        image = Image.open(file, formats=_formats())
+        width, height = image.size
+        # A progressive JPEG is held whole before it is reduced.
+        limit = MAX_DECODED_PIXELS if image.info.get("progressive") else MAX_DRAFT_PIXELS
+        image.draft(None, (draft_size, draft_size))
+        decoded_width, decoded_height = image.size
+        if width * height > limit or decoded_width * decoded_height > MAX_DECODED_PIXELS:
+            raise ValueError(
+                f"{width:,} x {height:,} pixels are more than the {MAX_DECODED_PIXELS:,} that are decoded at most"
+            )
+
+
+@contextmanager
+def _pillow_limit(max_pixels: int | None) -> Iterator[None]:
+    # Pillow judges a JPEG by its full size, before it is reduced. It warns of oddities that matter only where they
+    # become errors.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+@functools.cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]  # Pillow can be built without some
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+__all__ = [
+    "MAX_DECODED_PIXELS",
+    "MAX_DRAFT_PIXELS",
+    "MAX_SECONDS",
+    "ReadPicture",
+    "SquareSize",
+    "load_picture",
+    "read_ahead",
+    "read_picture",
+]

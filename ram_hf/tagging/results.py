@@ -1,0 +1,80 @@
+"""What is known of a picture after its turn, and what its row in an output must look like."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from .paths import escape_path
+
+
+class TaggedPicture(NamedTuple):
+    """A picture's tags, or why there are none.
+
+    Attributes:
+        path: the file, as it was given.
+        tags: best first, each {"label": str, "score": float}, and where asked for "heat_map": array (rows, columns)
+            in [0, 1].
+        error: None, or one line.
+    """
+
+    path: str
+    tags: list[dict[str, Any]]
+    error: str | None = None
+
+    def failed(self, reason: str) -> "TaggedPicture":
+        """The same picture with a reason why something went wrong after it was tagged."""
+        return self._replace(error=" ".join(reason.split()))
+
+    def to_row(self) -> dict[str, Any]:
+        """The row of files: {"path": see [`escape_path`], "tags": [{"label", "score"}, ...], "error": str or None}."""
+        tags = [{"label": tag["label"], "score": float(f"{tag['score']:.6g}")} for tag in self.tags]
+        return {"path": escape_path(self.path), "tags": tags, "error": self.error and escape_path(self.error)}
+
+
+class Output(Protocol):
+    """Where tags go. Nothing is written before the first `write`."""
+
+    def refuse_existing(self, paths: Sequence[str]) -> None:
+        """Raise FileExistsError when tagging `paths` would overwrite anything; not called when resuming."""
+
+    def holds(self, path: str) -> bool:
+        """Whether an earlier run has written this picture, so that resuming passes over it."""
+
+    def write(self, pictures: Sequence[TaggedPicture]) -> Sequence[TaggedPicture]:
+        """Write a batch, without the pictures that are held; a run that is killed after it loses nothing of it.
+
+        Returns:
+            The pictures, and where one could not be written, why.
+        """
+
+    def finish(self) -> None:
+        """Complete what was written, also when the run was interrupted."""
+
+
+class TagOptions(NamedTuple):
+    """What decides on a row, for recognising an output that was begun with other options."""
+
+    labels: tuple[str, ...]
+    top_k: int | None
+    threshold: float | None
+
+    def check(self, row: dict[str, Any], file: str) -> None:
+        """Raise ValueError when a row cannot have come of these options; that of another model may pass."""
+        if row["error"] is not None:
+            return
+        labels = [tag["label"] for tag in row["tags"]]
+        foreign = [label for label in labels if label not in self.labels]
+        most = min(self.top_k or len(self.labels), len(self.labels))
+        if foreign:
+            problem = f"the label {foreign[0]!r}, which is not among the labels of this run"
+        elif len(labels) > most or (self.threshold is None and len(labels) < most):
+            problem = f"pictures with {len(labels)} tags, where this run gives {most}"
+        elif self.threshold is not None and any(tag["score"] < self.threshold for tag in row["tags"]):
+            problem = f"scores below this run's threshold of {self.threshold}"
+        else:
+            return
+        raise ValueError(
+            f"{file!r} holds {problem}. Resume with the options it was begun with, or choose another file."
+        )
+
+
+__all__ = ["Output", "TagOptions", "TaggedPicture"]

@@ -1,0 +1,109 @@
+"""A file with the tags beside each picture. Pictures themselves are only read."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from .atomic_file import appearing_whole
+from .paths import printable
+from .results import TaggedPicture
+from .xmp import add_keywords, is_marked
+
+
+class TextSidecars:
+    """`NAME.txt` beside `NAME.jpg`: its labels, best first, with ", " between, as captions of training data are read.
+
+    A file that exists is never changed: it may hold somebody's own caption. Of two pictures that differ in nothing but
+    their extension, the second has no place for its labels, which is told as its error.
+    """
+
+    def __init__(self):
+        self._written: set[Path] = set()
+
+    def refuse_existing(self, paths: Sequence[str]) -> None:
+        """See [`Output`]."""
+        existing = [path for path in paths if self.holds(path)]
+        if existing:
+            raise FileExistsError(
+                f"{len(existing):,} of {len(paths):,} pictures have a .txt file beside them, the first is "
+                f"{printable(existing[0])!r}. Pass `--resume` to pass over these, or remove their files."
+            )
+
+    def holds(self, path: str) -> bool:
+        """See [`Output`]."""
+        return os.path.exists(_text_sidecar(path))  # also where the name would be too long
+
+    def write(self, pictures: Sequence[TaggedPicture]) -> list[TaggedPicture]:
+        """See [`Output`]."""
+        return [picture if picture.error else self._write(picture) for picture in pictures]
+
+    def finish(self) -> None:
+        """Every file is complete."""
+
+    def _write(self, picture: TaggedPicture) -> TaggedPicture:
+        sidecar = _text_sidecar(picture.path)
+        if sidecar in self._written:
+            return picture.failed(f"{sidecar.name} belongs to another picture of the same name")
+        if self.holds(picture.path):
+            return picture
+        try:
+            with appearing_whole(sidecar) as unfinished:
+                unfinished.write_text(", ".join(tag["label"] for tag in picture.tags) + "\n", encoding="utf-8")
+        except OSError as error:
+            return picture.failed(f"cannot write {sidecar.name}: {error.strerror}")
+        self._written.add(sidecar)
+        return picture
+
+
+class XmpSidecars:
+    """`NAME.jpg.xmp` beside `NAME.jpg`: its labels among the keywords (`dc:subject`) that are there already.
+
+    The name with the extension, as digiKam and darktable write it and others read it: two pictures that differ in
+    their extension alone have a file each. What the file holds stays; see [`add_keywords`].
+    """
+
+    def refuse_existing(self, paths: Sequence[str]) -> None:
+        """Nothing is overwritten: tags come to those that are there."""
+
+    def holds(self, path: str) -> bool:
+        """See [`Output`]."""
+        try:
+            return is_marked(_xmp_sidecar(path).read_bytes())
+        except OSError:
+            return False
+
+    def write(self, pictures: Sequence[TaggedPicture]) -> list[TaggedPicture]:
+        """See [`Output`]."""
+        return [picture if picture.error else self._write(picture) for picture in pictures]
+
+    def finish(self) -> None:
+        """Every file is complete."""
+
+    @staticmethod
+    def _write(picture: TaggedPicture) -> TaggedPicture:
+        sidecar = _xmp_sidecar(picture.path)
+        try:
+            old = sidecar.read_bytes() if os.path.exists(sidecar) else None
+            new = add_keywords(old, [tag["label"] for tag in picture.tags])
+            if new != old:
+                with appearing_whole(sidecar) as unfinished:
+                    unfinished.write_bytes(new)
+                    if old is not None:
+                        shutil.copymode(sidecar, unfinished)
+        except ValueError as error:
+            return picture.failed(f"cannot add to {sidecar.name}: {error}")
+        except OSError as error:
+            return picture.failed(f"cannot write {sidecar.name}: {error.strerror}")
+        return picture
+
+
+def _text_sidecar(path: str) -> Path:
+    return Path(path).with_suffix(".txt")
+
+
+def _xmp_sidecar(path: str) -> Path:
+    return Path(f"{path}.xmp")
+
+
+__all__ = ["TextSidecars", "XmpSidecars"]

@@ -1,0 +1,302 @@
+"""`ram-hf tag` from its arguments to its outputs; what needs a process of its own is in test_processes.py."""
+
+import io
+import json
+import os
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ram_hf.cli import main
+from ram_hf.tagging import command
+from tests.conftest import LABELS
+
+from .hostile import photograph, save_frames, save_photographs, save_png_bomb, save_truncated
+
+
+@pytest.fixture
+def tag(tmp_path, monkeypatch, model_folder):
+    """Run the command in a folder of its own; returns its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, labels=None):
+        labels = ", ".join(LABELS) if labels is None else labels
+        return main(["tag", *map(str, arguments), "--model", str(model_folder), "--labels", labels])
+
+    return run
+
+
+def rows(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_jsonl_holds_what_model_and_processor_say(tag, tmp_path, tiny_model, tiny_processor):
+    paths = save_photographs(tmp_path / "photos", 5)
+    assert tag("photos", "--output", "tags.jsonl", "--top-k", 2, "--batch-size", 2) == 0
+    output = tiny_model(**tiny_processor(images=list(map(str, paths)), labels=LABELS))
+    expected = tiny_processor.post_process_tagging(output, LABELS, top_k=2)
+    found = rows(tmp_path / "tags.jsonl")
+    assert [row["path"] for row in found] == [f"photos/000{index}.jpg" for index in range(5)]
+    for row, tags in zip(found, expected, strict=True):
+        assert list(row) == ["path", "tags", "error"]
+        assert row["error"] is None
+        assert [tag["label"] for tag in row["tags"]] == [tag["label"] for tag in tags]
+        assert [tag["score"] for tag in row["tags"]] == pytest.approx([tag["score"] for tag in tags], rel=1e-4)
+
+
+def test_threshold_template_and_a_plain_clip(tag, tmp_path, tiny_model, tiny_processor, capsys):
+    save_photographs(tmp_path / "photos", 3)
+    for part in (tiny_model.clip, tiny_processor.image_processor, tiny_processor.tokenizer):
+        part.save_pretrained(tmp_path / "clip")
+    options = ["tag", "photos", "--labels", "dog, tree", "--model", str(tmp_path / "clip")]
+    assert main([*options, "--threshold", "0.5"]) == 0
+    assert all(float(line.split("\t")[2]) >= 0.5 for line in capsys.readouterr().out.splitlines())
+    assert main([*options, "--threshold", "0"]) == 0
+    plain = capsys.readouterr().out
+    assert len(plain.splitlines()) == 6
+    assert main([*options, "--prompt-template", "{label}, seen at night"]) == 0
+    assert capsys.readouterr().out != plain
+    assert main([*options, "--prompt-template", "nothing"]) == 1
+    assert "`label_template` must be a sentence with {label}" in capsys.readouterr().err
+
+
+def test_tables_for_programs_and_for_people(tag, tmp_path, capsys, monkeypatch):
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "new\nline\t.png")
+    (tmp_path / "broken.png").write_bytes(b"")
+    assert tag(".", "--top-k", 1, labels="a, b\u00e9") == 0
+    shown = capsys.readouterr()
+    ((path, label, score),) = (line.split("\t") for line in shown.out.splitlines())
+    assert path == "./new\\nline\\t.png"
+    assert label in ("a", "bé")
+    assert 0.5 <= float(score) <= 1
+    assert shown.err == "1 picture tagged, 1 failed\n  ./broken.png: the file is empty\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert tag(".", "--threshold", 0, labels="a, longer") == 0
+    broken, fine = capsys.readouterr().out.splitlines()
+    assert broken == "./broken.png       the file is empty"
+    assert fine.startswith("./new\\nline\\t.png  ")
+    assert {"a", "longer"} <= set(fine.split())
+
+
+def test_labels_from_a_file_and_duplicates(tag, tmp_path, capsys, model_folder):
+    save_photographs(tmp_path / "photos", 1)
+    (tmp_path / "labels.txt").write_text("# my labels\ndog\n\nred car\ndog\n", encoding="utf-8-sig")
+    options = ["tag", "photos", "--model", str(model_folder)]
+    assert main([*options, "--labels-file", "labels.txt", "--threshold", "0"]) == 0
+    from_file = capsys.readouterr().out
+    assert {line.split("\t")[1] for line in from_file.splitlines()} == {"dog", "red car"}
+    assert main([*options, "--labels", "dog,, red car ,dog,", "--threshold", "0"]) == 0
+    assert capsys.readouterr().out == from_file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["photos", "--labels", " , "], "There is no label in `--labels ' , '`"),
+        (["photos", "--labels", "a\x07b"], "A label holds a character that cannot be printed: 'a\\x07b'"),
+        (["photos", "--labels-file", "gone.txt"], "There is no label file 'gone.txt'"),
+        (["photos", "--labels-file", "empty.txt"], "The label file 'empty.txt' holds no label"),
+        (["photos", "--labels-file", "photos/0000.jpg"], "The label file 'photos/0000.jpg' is not text in UTF-8"),
+        (["gone", "--labels", "a"], "There is no file or folder 'gone'"),
+        (["photos", "--labels", "a", "--output", "tags.txt"], "must end with .jsonl, .csv, .parquet, got 'tags.txt'"),
+        (["photos", "--labels", "a", "--output", "no/tags.jsonl"], "There is no folder for 'no/tags.jsonl'"),
+        (["photos", "--labels", "a", "--output", "old.jsonl"], "'old.jsonl' exists. Pass `--resume` to go on with it"),
+        (["photos", "--labels", "a", "--output", "old.jsonl", "--resume"], "Line 1 of 'old.jsonl' is not a row"),
+        (["photos", "--labels", "a", "--resume"], "`--resume` needs something to go on with"),
+        (["photos", "--labels", "a", "--model", "./gone"], "There is no model './gone': no such folder"),
+        (["photos", "--labels", "a", "--model", "photos"], "'photos' holds no `config.json`"),
+        (
+            ["photos", "--labels", "a", "--model", "me/none"],
+            "is neither a folder nor in the cache, and the Hub cannot",
+        ),
+        (["photos", "--labels", "a" * 90], "Label 0 takes"),
+        (["photos", "--labels", "a", "--device", "abacus"], "abacus"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing_behind(arguments, message, tmp_path, monkeypatch, capsys, model_folder):
+    monkeypatch.chdir(tmp_path)
+    save_photographs(tmp_path / "photos", 1)
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "old.jsonl").write_text("something else\n")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    model = [] if "--model" in arguments else ["--model", str(model_folder)]
+    assert main(["tag", *arguments, *model]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("ram-hf: error: ")
+    assert shown.err.count("\n") == 1
+    assert message in shown.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert (tmp_path / "old.jsonl").read_text() == "something else\n"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_from_strangers(workers, tag, tmp_path, capsys):
+    """One folder with everything: each is tagged or reported, in order, and the run goes on."""
+    folder = tmp_path / "photos"
+    save_photographs(folder, 2)
+    save_png_bomb(folder / "bomb.png")
+    save_truncated(folder / "truncated.jpg")
+    save_frames(folder / "animated.gif")
+    save_frames(folder / "pages.tiff")
+    photograph(30_000, 2_000).save(folder / "panorama.jpg")
+    photograph(40, 30).save(folder / "named_wrongly.png", "JPEG")
+    photograph(40, 30).save(folder / "new\nline.jpg")
+    photograph(40, 30).save(os.fsdecode(os.fsencode(folder) + b"/latin-\xe9.jpg"))
+    (folder / "loop").symlink_to(folder, target_is_directory=True)
+    (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    assert tag("photos", "--output", "tags.jsonl", "--workers", workers, "--batch-size", 4, "--strict") == 1
+    found = {row["path"].removeprefix("photos/"): row for row in rows(tmp_path / "tags.jsonl")}
+    failed = {"bomb.png", "truncated.jpg", "loop.jpg", "pipe.jpg"}
+    tagged = {"0000.jpg", "0001.jpg", "animated.gif", "pages.tiff", "panorama.jpg", "named_wrongly.png"}
+    assert set(found) == failed | tagged | {"new\nline.jpg", "latin-\\xe9.jpg"}
+    assert {name for name, row in found.items() if row["error"]} == failed
+    assert all(bool(row["tags"]) == (row["error"] is None) for row in found.values())
+    shown = capsys.readouterr().err
+    assert shown.startswith("8 pictures tagged, 4 failed\n")
+    assert "photos/bomb.png: 60,000 x 60,000 pixels are more than the" in shown
+    assert tag("photos", "--output", "again.jsonl") == 0  # without --strict
+
+
+def test_many_failures_are_counted_and_the_first_named(tag, tmp_path, capsys):
+    for index in range(12):
+        (tmp_path / f"{index:02d}.jpg").touch()
+    assert tag(".", "--output", "tags.jsonl") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "0 pictures tagged, 12 failed"
+    assert lines[1] == "  ./00.jpg: the file is empty"
+    assert lines[-1] == "  and 2 more"
+    assert len(lines) == 12
+
+
+def test_names_on_standard_input(tag, tmp_path, monkeypatch):
+    save_photographs(tmp_path / "photos", 2)
+    names = b"photos/0001.jpg\0gone\n.jpg\0"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(names)))
+    assert tag("-", "--output", "tags.jsonl") == 0
+    found = rows(tmp_path / "tags.jsonl")
+    assert [(row["path"], row["error"]) for row in found] == [
+        ("photos/0001.jpg", None),
+        ("gone\n.jpg", "No such file or directory"),
+    ]
+
+
+def test_resume_passes_over_what_is_done_and_completes_the_same_file(tag, tmp_path, capsys, monkeypatch):
+    save_photographs(tmp_path / "photos", 11)
+    (tmp_path / "photos" / "0004.jpg").write_bytes(b"")
+    options = ("photos", "--batch-size", 3, "--output")
+    assert tag(*options, "whole.jsonl") == 0
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    capsys.readouterr()
+    ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
+    for cut in (0, 3, 20, ends[0], ends[2], ends[4] + 1, ends[6] - 1, ends[-1] - 1, ends[-1]):
+        (tmp_path / "tags.jsonl").write_bytes(whole[:cut])
+        assert tag(*options, "tags.jsonl", "--resume") == 0
+        assert (tmp_path / "tags.jsonl").read_bytes() == whole
+        held = sum(end <= cut for end in ends)
+        assert capsys.readouterr().err.startswith(f"{11 - held - (held < 5)} picture")
+    monkeypatch.setattr(command, "_make_tagger", None)  # when all is done, no model is loaded
+    assert tag(*options, "tags.jsonl", "--resume") == 0
+
+
+def test_resume_tags_what_has_come_since(tag, tmp_path):
+    save_photographs(tmp_path / "photos", 6)
+    (tmp_path / "photos" / "0001.jpg").rename(tmp_path / "later.jpg")
+    assert tag("photos", "--output", "tags.jsonl", "--batch-size", 4) == 0
+    (tmp_path / "later.jpg").rename(tmp_path / "photos" / "0001.jpg")
+    assert tag("photos", "--output", "tags.jsonl", "--batch-size", 4, "--resume") == 0
+    found = [row["path"] for row in rows(tmp_path / "tags.jsonl")]
+    assert found == [f"photos/000{index}.jpg" for index in (0, 2, 3, 4, 5, 1)]
+
+
+def test_resuming_with_other_options_is_refused(tag, tmp_path, capsys):
+    save_photographs(tmp_path / "photos", 2)
+    assert tag("photos", "--output", "tags.jsonl", "--top-k", 2) == 0
+    capsys.readouterr()
+    for options, message in (
+        ({"labels": "zebra, dog"}, "not among the labels of this run"),
+        ({"more": ["--top-k", 1]}, "pictures with 2 tags, where this run gives 1"),
+        ({"more": ["--top-k", 3]}, "pictures with 2 tags, where this run gives 3"),
+        ({"more": ["--threshold", 0.9]}, "scores below this run's threshold of 0.9"),
+    ):
+        more, labels = options.get("more", ["--top-k", 2]), options.get("labels", ", ".join(LABELS))
+        assert tag("photos", "--output", "tags.jsonl", "--resume", *more, labels=labels) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_workers_start_only_for_many_pictures(monkeypatch):
+    args = type("Args", (), {"workers": None})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert [command._num_workers(args, number) for number in (1, 8, 9, 10_000)] == [0, 0, 8, 8]
+
+
+def test_sidecars_beside_pictures_that_stay_as_they_are(tag, tmp_path, capsys):
+    paths = save_photographs(tmp_path / "photos", 3)
+    paths[1].write_bytes(b"")
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths]
+    assert tag("photos", "--sidecar", "txt", "--top-k", 2) == 0
+    assert tag("photos", "--sidecar", "xmp", "--output", "tags.parquet") == 0
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths] == before
+    names = sorted(path.name for path in (tmp_path / "photos").iterdir())
+    assert names == ["0000.jpg", "0000.jpg.xmp", "0000.txt", "0001.jpg", "0002.jpg", "0002.jpg.xmp", "0002.txt"]
+    assert len((tmp_path / "photos" / "0000.txt").read_text().split(", ")) == 2
+    capsys.readouterr()
+    assert tag("photos", "--sidecar", "txt") == 1
+    assert "2 of 3 pictures have a .txt file beside them" in capsys.readouterr().err
+    assert tag("photos", "--sidecar", "txt", "--resume") == 0
+    assert capsys.readouterr().err.startswith("0 pictures tagged, 1 failed\n")
+    (tmp_path / "labels.txt").write_text("a, b\n")
+    assert main(["tag", "photos", "--labels-file", "labels.txt", "--sidecar", "txt"]) == 1
+    assert "The label 'a, b' holds a comma" in capsys.readouterr().err
+
+
+def test_what_goes_wrong_beside_a_picture_is_told_in_the_output(tag, tmp_path, capsys):
+    save_photographs(tmp_path, 2)
+    (tmp_path / "0000.jpg.xmp").write_text("no xml")
+    assert tag("0000.jpg", "0001.jpg", "--sidecar", "xmp", "--output", "tags.jsonl", "--strict") == 1
+    first, second = rows(tmp_path / "tags.jsonl")
+    assert first["error"].startswith("cannot add to 0000.jpg.xmp: it is not XML")
+    assert first["tags"]
+    assert second["error"] is None
+    assert capsys.readouterr().err.startswith("1 picture tagged, 1 failed\n  0000.jpg: cannot add to")
+
+
+def test_an_output_that_lacks_pictures_is_completed_beside_one_that_does_not(tag, tmp_path):
+    save_photographs(tmp_path / "photos", 3)
+    assert tag("photos", "--output", "tags.jsonl") == 0
+    whole = (tmp_path / "tags.jsonl").read_bytes()
+    assert tag("photos", "--output", "tags.jsonl", "--sidecar", "xmp", "--resume") == 0
+    assert (tmp_path / "tags.jsonl").read_bytes() == whole
+    assert len(list((tmp_path / "photos").glob("*.xmp"))) == 3
+
+
+def test_overlays_get_the_picture_and_where_each_tag_is(tag, tmp_path, monkeypatch, tiny_model, tiny_processor):
+    drawn = []
+
+    def draw_tags(image, tags):
+        drawn.append((image, tags))
+        return image
+
+    stand_in = types.ModuleType("ram_hf.visualize")
+    stand_in.draw_tags = draw_tags
+    monkeypatch.setitem(sys.modules, "ram_hf.visualize", stand_in)
+    path, _ = save_photographs(tmp_path / "photos" / "sub", 2, size=(90, 50))
+    (tmp_path / "photos" / "broken.jpg").touch()
+    options = ("photos", tmp_path / "photos", os.path.join("..", tmp_path.name, "photos"), "--overlay", "drawn/here")
+    assert tag(*options, "--top-k", 2) == 0
+    written = sorted(path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.jpg"))
+    assert written == ["here/photos/sub/0000.jpg.jpg", "here/photos/sub/0001.jpg.jpg"]
+    image, tags = drawn[0]
+    assert image.size == (90, 50)
+    output = tiny_model(**tiny_processor(images=[str(path)], labels=LABELS), output_transport_plan=True)
+    for found in tags:
+        plan = output.transport_plan[0, :, LABELS.index(found["label"])].detach().reshape(4, 4).numpy()
+        np.testing.assert_allclose(found["heat_map"], plan / plan.max(), rtol=1e-3)
+    assert [found["score"] for found in tags] == pytest.approx(sorted(output.scores[0].tolist())[:-3:-1], rel=1e-4)
+    assert tag(*options) == 1
+    assert tag(*options, "--resume") == 0
+    assert len(drawn) == 2
