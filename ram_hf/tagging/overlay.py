@@ -1,8 +1,9 @@
 """Pictures with their tags drawn, in a folder of their own."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .atomic_file import appearing_whole
 from .paths import printable
@@ -52,7 +53,9 @@ class Overlays:
             image = load_picture(picture.path, draft_size=_DRAFT_SIZE)
             place.parent.mkdir(parents=True, exist_ok=True)
             with appearing_whole(place) as unfinished:
-                draw_tags(image, picture.tags).save(unfinished, "JPEG", quality=90)
+                draw_tags(image, [_with_region(tag, image.size) for tag in picture.tags]).save(
+                    unfinished, "JPEG", quality=90
+                )
         except (OSError, ValueError) as error:
             return picture.failed(f"cannot draw its tags: {error}")
         return picture
@@ -61,6 +64,13 @@ class Overlays:
         # Nothing is written outside the folder: neither a root nor a step upwards is taken over.
         parts = [part for part in Path(path).parts if part not in (Path(path).anchor, os.pardir)]
         return self._folder.joinpath(*parts[:-1], f"{parts[-1]}.jpg")
+
+
+def _with_region(tag: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    from ..model.regions import label_region
+
+    heat_map = tag["heat_map"]
+    return {**tag, **label_region(heat_map.ravel(), grid=heat_map.shape, size=size)}
 
 
 __all__ = ["Overlays"]
