@@ -1,8 +1,8 @@
 """`ram-hf tag` on 2,000 pictures and 50 hostile files: pictures a second, against the bare model; killed and resumed.
 
 Run from the repository's root: `python benchmarks/tagging.py`. The pictures are copies of `../shared/coco128` with
-changes (crops, flips, sizes, qualities). All rates are of one run: first the bare model on tensors that lie ready, then
-the command as its own process, then the command killed half way and resumed, whose output must equal the undisturbed.
+changes (crops, flips, sizes, qualities). All rates are of one run: first the bare model on tensors that lie ready,
+then the command as a process of its own; then it is killed half way and resumed, to the same output as undisturbed.
 """
 
 import argparse

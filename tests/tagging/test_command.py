@@ -4,7 +4,6 @@ import io
 import json
 import os
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -281,9 +280,7 @@ def test_overlays_get_the_picture_and_where_each_tag_is(tag, tmp_path, monkeypat
         drawn.append((image, tags))
         return image
 
-    stand_in = types.ModuleType("ram_hf.visualize")
-    stand_in.draw_tags = draw_tags
-    monkeypatch.setitem(sys.modules, "ram_hf.visualize", stand_in)
+    monkeypatch.setattr("ram_hf.visualize.draw_tags", draw_tags)
     path, _ = save_photographs(tmp_path / "photos" / "sub", 2, size=(90, 50))
     (tmp_path / "photos" / "broken.jpg").touch()
     options = ("photos", tmp_path / "photos", os.path.join("..", tmp_path.name, "photos"), "--overlay", "drawn/here")
@@ -296,6 +293,8 @@ def test_overlays_get_the_picture_and_where_each_tag_is(tag, tmp_path, monkeypat
     for found in tags:
         plan = output.transport_plan[0, :, LABELS.index(found["label"])].detach().reshape(4, 4).numpy()
         np.testing.assert_allclose(found["heat_map"], plan / plan.max(), rtol=1e-3)
+        row, column = divmod(int(plan.argmax()), 4)
+        assert found["peak"] == {"x": (column + 0.5) * 90 / 4, "y": (row + 0.5) * 50 / 4}
     assert [found["score"] for found in tags] == pytest.approx(sorted(output.scores[0].tolist())[:-3:-1], rel=1e-4)
     assert tag(*options) == 1
     assert tag(*options, "--resume") == 0
