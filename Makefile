@@ -43,7 +43,9 @@ $(VENV_OLDEST)/.test: setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.demo
-	$(VENV)/bin/python examples/demo.py
+	rm -rf runs/demo
+	$(VENV)/bin/ram-hf tag examples/pictures --labels-file examples/labels.txt --top-k 3 --overlay runs/demo
+	@echo "The same pictures with their tags drawn: runs/demo"
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -23,9 +23,9 @@ _DESCRIPTION = """\
 Tag pictures with any list of label names.
 
 PATHS are files, folders (searched with all below them), globs, or - for a list of
-names on standard input, one a line or NUL-separated (find ... -print0). Without an
-output option the tags are printed: in columns on a terminal, elsewhere one line
-PATH<TAB>LABEL<TAB>SCORE for each tag.
+names on standard input, one a line or NUL-separated (find ... -print0). Unless they
+go to files (--output, --sidecar), the tags are printed: in columns on a terminal,
+elsewhere one line PATH<TAB>LABEL<TAB>SCORE for each tag.
 """
 _EPILOG = """\
 A score says how a label ranks within this list of labels; the scores of all labels
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     options = TagOptions(tuple(labels), top_k, args.threshold)
     if args.sidecar == "txt" and (commas := [label for label in labels if "," in label]):
         raise ValueError(f"The label {commas[0]!r} holds a comma, which separates labels in a .txt file.")
-    if args.resume and _prints_table(args):
+    if args.resume and not (args.output or args.sidecar or args.overlay):
         raise ValueError("`--resume` needs something to go on with: `--output`, `--sidecar` or `--overlay`.")
     paths = find_pictures(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None)
     outputs = _make_outputs(args, options, paths)
@@ -240,7 +240,9 @@ def _make_outputs(args: argparse.Namespace, options: "TagOptions", paths: Sequen
         outputs.append(Overlays(args.overlay))
     if args.output is not None:
         outputs.append(make_writer(args.output, options, resume=args.resume))
-    return outputs or [Table(sys.stdout, paths, options.labels)]
+    if _prints_table(args):
+        outputs.append(Table(sys.stdout, paths, options.labels))
+    return outputs
 
 
 def _num_workers(args: argparse.Namespace, num_pictures: int) -> int:
@@ -261,7 +263,7 @@ def _progress_bar(args: argparse.Namespace, work: _Work):
 
 
 def _prints_table(args: argparse.Namespace) -> bool:
-    return not (args.output or args.sidecar or args.overlay)
+    return not (args.output or args.sidecar or args.resume)
 
 
 def _tell(num_done: int, failures: Sequence["TaggedPicture"], *, left: int) -> None:

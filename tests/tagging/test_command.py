@@ -273,7 +273,9 @@ def test_an_output_that_lacks_pictures_is_completed_beside_one_that_does_not(tag
     assert len(list((tmp_path / "photos").glob("*.xmp"))) == 3
 
 
-def test_overlays_get_the_picture_and_where_each_tag_is(tag, tmp_path, monkeypatch, tiny_model, tiny_processor):
+def test_overlays_get_the_picture_and_where_each_tag_is(
+    tag, tmp_path, monkeypatch, tiny_model, tiny_processor, capsys
+):
     drawn = []
 
     def draw_tags(image, tags):
@@ -285,6 +287,7 @@ def test_overlays_get_the_picture_and_where_each_tag_is(tag, tmp_path, monkeypat
     (tmp_path / "photos" / "broken.jpg").touch()
     options = ("photos", tmp_path / "photos", os.path.join("..", tmp_path.name, "photos"), "--overlay", "drawn/here")
     assert tag(*options, "--top-k", 2) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 * 2  # the table is printed along
     written = sorted(path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.jpg"))
     assert written == ["here/photos/sub/0000.jpg.jpg", "here/photos/sub/0001.jpg.jpg"]
     image, tags = drawn[0]
