@@ -10,11 +10,13 @@ import argparse
 import json
 import statistics
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ram_hf import RamModel, RamProcessor
 from ram_hf.data.label_set import LabelSet
@@ -81,7 +83,9 @@ def train_variant(options: argparse.Namespace, name: str, seed: int) -> Path:
         places = {"model": str(options.clip), "dataset": str(options.work / "scenes" / "train")}
         places["seen_labels"] = str(options.work / "scenes" / "train" / "labels_seen.txt")
         values.update({**places, **changes, "ram_config": ram_config, "seed": seed, "output_dir": str(folder)})
-        train(RamTrainingArguments(**values))
+        # On CPUs torch's fused attention is slow in bf16, in its gradient most of all.
+        with nullcontext() if torch.accelerator.is_available() else sdpa_kernel(SDPBackend.MATH):
+            train(RamTrainingArguments(**values))
     return folder
 
 

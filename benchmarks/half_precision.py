@@ -1,7 +1,7 @@
 """Top-5 overlap of half precision with float32, on scenes: how many of the five best labels stay among the five best.
 
-Run from the repository's root: `python benchmarks/half_precision.py SCENES`, with a folder that `ram-hf scenes` wrote (
-the test scenes of `benchmarks/ablation.py` lie in `runs/ablation/scenes/test`).
+Run from the repository's root: `python benchmarks/half_precision.py SCENES`, a folder that `ram-hf scenes` wrote (the
+test scenes of `benchmarks/ablation.py` lie in `runs/ablation/scenes/test`).
 """
 
 import argparse

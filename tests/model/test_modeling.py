@@ -631,6 +631,17 @@ def test_a_half_precision_clip_configuration_builds_one_dtype(tiny_config, pixel
     assert scores_of(model, pixel_values, label_inputs).scores.isfinite().all()
 
 
+def test_from_clip_sets_the_local_temperature_by_clips_own(tiny_model):
+    """Whatever the scale of a CLIP's logits; a plan that is not normalised has another unit, and a wish goes first."""
+    clip = tiny_model.clip
+    expected = 4 / clip.logit_scale.exp().item()
+    assert RamModel.from_clip(clip).temperatures.local_temperature.item() == pytest.approx(expected)
+    plain = RamModel.from_clip(clip, config={"normalize_plan": False})
+    assert plain.temperatures.local_temperature.item() == pytest.approx(2e-3)
+    wished = RamModel.from_clip(clip, config={"local_temperature": 0.03})
+    assert wished.temperatures.local_temperature.item() == pytest.approx(0.03)
+
+
 def test_from_clip_tells_the_commit_of_a_hub_checkpoint(tiny_model, tmp_path, monkeypatch):
     """As the Hub's cache lays it out: a reference to a commit, and a snapshot of it."""
     commit = "0123456789abcdef0123456789abcdef01234567"

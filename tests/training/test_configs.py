@@ -88,7 +88,7 @@ def test_rap_names_lead_to_its_labels():
 
 
 def test_nus_wide_differs_where_the_paper_says():
-    assert read("nus_wide").ram_config == {"prompt_layers": [6, 7, 8, 9, 10, 11], "local_temperature": 2e-4}
+    assert read("nus_wide").ram_config == {"prompt_layers": [6, 7, 8, 9, 10, 11]}
 
 
 @pytest.mark.parametrize("name", ["single", "cpu", "multi_gpu"])
