@@ -102,9 +102,11 @@ class Corpus:
 
 @torch.inference_mode()
 def rank(model: RamModel, features: torch.Tensor, corpus: Corpus) -> Iterator[tuple[dict[str, Any], Any]]:
-    """What a model says of each batch."""
+    """What a model says of each batch; the layers compute in bf16, as in training, and the matching in float32."""
     for batch in corpus.batches:
-        yield batch, model(batch["pixel_values"], label_features=features, output_transport_plan=True)
+        with torch.autocast(batch["pixel_values"].device.type, dtype=torch.bfloat16):
+            output = model(batch["pixel_values"], label_features=features, output_transport_plan=True)
+        yield batch, output
 
 
 def scores_by_part(outputs) -> dict[str, np.ndarray]:
