@@ -39,8 +39,8 @@ logger = logging.get_logger(__name__)
 # Without gradients, labels are encoded and images matched in pieces, so that 100,000 labels fit into memory.
 _LABELS_AT_ONCE = 1024
 _HUB_OPTIONS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
-# Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike; the
-# published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
+# Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike;
+# the published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
 _TRAINING_FREE_TEMPERATURE_RATIO = 4.0
 _PLAN_ENTRIES_AT_ONCE = 2**26  # 256 MiB of float32 for each of the few tensors as large as the plan
 
