@@ -39,11 +39,14 @@ def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:
     RamProcessor.from_pretrained(trained).save_pretrained(folder)
     for file in folder.glob("*.py"):
         file.unlink()
-    for file in folder.glob("*.json"):
+    for file in folder.glob("*config.json"):
         content = json.loads(file.read_text(encoding="utf-8"))
-        if content.pop("auto_map", None):
-            file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return (folder / "model.safetensors").stat().st_size
+        content.pop("auto_map", None)
+        content.get("clip_config", {}).pop("_name_or_path", None)
+        file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    file = folder / "model.safetensors"
+    file.chmod(0o644)  # safetensors lets nobody else read it
+    return file.stat().st_size
 
 
 def main(argv: Sequence[str] | None = None) -> None:

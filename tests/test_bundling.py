@@ -46,12 +46,14 @@ def test_statistics_and_temperatures_keep_their_precision(bundles):
     assert any(name.endswith("running_var") for name in kept)
 
 
-def test_a_bundle_holds_no_code_and_no_folder_of_its_maker(bundles):
+def test_a_bundle_holds_no_code_and_no_folder_of_its_maker(bundles, trained):
     folder = bundles / "ram-small"
     assert not list(folder.glob("*.py"))
     for file in folder.glob("*.json"):
         assert "auto_map" not in json.loads(file.read_text())
     assert RamConfig.from_pretrained(folder).base_model_name_or_path is None
+    assert str(trained.parent) not in (folder / "config.json").read_text()
+    assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o644
 
 
 def test_names_are_found_by_all_three_classes(bundles):
@@ -71,3 +73,18 @@ def test_a_folder_in_the_working_directory_goes_first(bundles, tmp_path, monkeyp
 )
 def test_other_names_stay_as_they_are(bundles, name):
     assert bundled.find_bundled(name) == name
+
+
+def test_ram_tiny_comes_with_the_package():
+    """The committed model itself: it loads, is small enough, and finds what an example scene holds."""
+    folder = Path(bundled.find_bundled("ram-tiny"))
+    assert folder.joinpath("model.safetensors").stat().st_size < 15e6
+    assert {"NOTICE", "README.md"} <= {file.name for file in folder.iterdir()}
+    model, processor = RamModel.from_pretrained("ram-tiny"), RamProcessor.from_pretrained("ram-tiny")
+    examples = Path(__file__).parents[1] / "examples"
+    labels = [line for line in (examples / "labels.txt").read_text().splitlines() if not line.startswith("#")]
+    assert len(labels) == 328
+    with torch.inference_mode():
+        output = model(**processor(images=[examples / "pictures" / "scene-14.jpg"], labels=labels))
+    best = [tag["label"] for tag in processor.post_process_tagging(output, labels, top_k=2)[0]]
+    assert set(best) == {"volcano", "traffic light"}
