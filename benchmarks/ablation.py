@@ -83,6 +83,8 @@ def train_variant(options: argparse.Namespace, name: str, seed: int) -> Path:
         places = {"model": str(options.clip), "dataset": str(options.work / "scenes" / "train")}
         places["seen_labels"] = str(options.work / "scenes" / "train" / "labels_seen.txt")
         values.update({**places, **changes, "ram_config": ram_config, "seed": seed, "output_dir": str(folder)})
+        if options.steps is not None:
+            values.update(max_steps=options.steps, schedule_steps=options.steps)
         # On CPUs torch's fused attention is slow in bf16, in its gradient most of all.
         with nullcontext() if torch.accelerator.is_available() else sdpa_kernel(SDPBackend.MATH):
             train(RamTrainingArguments(**values))
@@ -261,6 +263,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/ablation"), help="where everything is kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the trainings")
     parser.add_argument("--variants", nargs="+", default=[*UNTRAINED, *TRAINED], help="rows to make; a comes with c")
+    parser.add_argument("--steps", type=int, help="of each training; the configuration's by default")
     parser.add_argument("--train-scenes", type=int, default=20_000, help="scenes of seen labels to train on")
     parser.add_argument("--train-seed", type=int, default=1, help="seed of those scenes")
     parser.add_argument("--test-scenes", type=int, default=2000, help="scenes of each test corpus")
