@@ -51,16 +51,17 @@ def test_sizes_are_inferred(checkpoint):
 
 
 @pytest.mark.shared
-def test_converted_saved_and_loaded_gives_bit_identical_scores(shared_dir, checkpoint, tmp_path):
+def test_converted_saved_and_loaded_is_bit_identical(shared_dir, checkpoint, tmp_path):
     expected, _ = read_expected(shared_dir / "parity" / "tiny-expected.safetensors")
     model = convert_original_checkpoint(checkpoint)
     model.save_pretrained(tmp_path)
+    loaded = RamModel.from_pretrained(tmp_path)
+    for (name, value), other in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
+        assert torch.equal(value, other), name
     with torch.no_grad():
-        scores = [
-            m(expected["pixel_values"], input_ids=expected["input_ids"]).scores
-            for m in (model, RamModel.from_pretrained(tmp_path))
-        ]
-    assert torch.equal(*scores)
+        scores = [m(expected["pixel_values"], input_ids=expected["input_ids"]).scores for m in (model, loaded)]
+    # Not to the bit: on some processors the last one depends on where in memory the weights lie (seen: 6e-9).
+    torch.testing.assert_close(*scores, rtol=0, atol=1e-7)
 
 
 @pytest.mark.shared

@@ -79,6 +79,7 @@ def options(corpus, clip_folder, tmp_path) -> dict:
         "warmup_steps": 2,
         "schedule_steps": 40,
         "per_device_batch_size": 4,
+        "ram_config": {"local_temperature": 2e-3},  # sharp, so that a few steps tell
         "adapter_learning_rate": 1e-3,
         "temperature_learning_rate": 1e-4,
         "token_learning_rate": 1e-2,
