@@ -27,7 +27,7 @@ from ram_hf.loading import load_model
 
 def write_pictures(source: Path, folder: Path, count: int) -> None:
     """Copies with changes, as JPEG, some as PNG or WebP."""
-    originals = [row["bytes"] for row in pq.read_table(source, columns=["image"])["image"].to_pylist()]
+    originals = pq.read_table(source, columns=["image"])["image"].to_pylist()
     rng = np.random.default_rng(0)
     for number in range(count):
         image = Image.open(io.BytesIO(originals[number % len(originals)])).convert("RGB")

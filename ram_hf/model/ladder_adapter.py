@@ -46,8 +46,8 @@ class LadderLocalAdapter(nn.Module):
         """
         # Tokens viewed as a map are a channels-last image: no copy on the way in or out.
         patch_map = patches.unflatten(1, grid).permute(0, 3, 1, 2)  # (B, W, rows, columns)
-        point = F.gelu(self.point_batch_norm(self.point_conv(patch_map))).flatten(2).mT  # (B, P, D)
-        area = F.gelu(self.area_batch_norm(self.area_conv(patch_map))).flatten(2).mT  # (B, P, D)
+        point = F.gelu(_normalize(self.point_batch_norm, self.point_conv(patch_map))).flatten(2).mT  # (B, P, D)
+        area = F.gelu(_normalize(self.area_batch_norm, self.area_conv(patch_map))).flatten(2).mT  # (B, P, D)
 
         label_values = self.label_norm(label_features)  # (L, D)
         point = point + _attend_to_labels(self.point_query_norm(point), label_values)
@@ -159,6 +159,11 @@ def value_attention(attention: CLIPAttention, values: Tensor) -> Tensor:
         Shape (B, N, W).
     """
     return attention.out_proj(attend(attention, values, values, values))
+
+
+def _normalize(batch_norm: nn.BatchNorm2d, patch_map: Tensor) -> Tensor:
+    """Batch norm in the precision of its statistics, which stay in float32 beside half-precision weights."""
+    return batch_norm(patch_map.to(batch_norm.running_var.dtype)).to(patch_map.dtype)
 
 
 def _attend_to_labels(queries: Tensor, values: Tensor) -> Tensor:

@@ -100,7 +100,8 @@ class RamPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings", "LadderLayer"]  # noqa: RUF012
-    _keep_in_fp32_modules_strict = ["temperatures"]  # noqa: RUF012
+    # Variances of a trained adapter's channels exceed what float16 holds (65,504).
+    _keep_in_fp32_modules_strict = ["temperatures", "point_batch_norm", "area_batch_norm"]  # noqa: RUF012
     _skip_keys_device_placement = ["clip_layer"]  # noqa: RUF012  (a device map would move the layer like an input)
 
     @torch.no_grad()

@@ -631,6 +631,20 @@ def test_a_half_precision_clip_configuration_builds_one_dtype(tiny_config, pixel
     assert scores_of(model, pixel_values, label_inputs).scores.isfinite().all()
 
 
+def test_float16_holds_channels_of_large_variance(tiny_model, pixel_values, label_inputs, tmp_path):
+    """A trained adapter has variances above 65,504, float16's largest number."""
+    for layer in tiny_model.ladder.values():
+        layer.adapter.area_conv.weight.data.mul_(1000)
+        layer.adapter.area_batch_norm.running_var.fill_(1e5)
+    tiny_model.save_pretrained(tmp_path)
+    half = RamModel.from_pretrained(tmp_path, dtype=torch.float16)
+    assert half.dtype == torch.float16
+    assert half.ladder["2"].adapter.area_batch_norm.running_var.dtype == torch.float32
+    expected = scores_of(tiny_model, pixel_values, label_inputs)
+    found = scores_of(half, pixel_values.half(), label_inputs)
+    torch.testing.assert_close(found.patch_embeds, expected.patch_embeds, rtol=0, atol=0.02)
+
+
 def test_from_clip_sets_the_local_temperature_by_clips_own(tiny_model):
     """Whatever the scale of a CLIP's logits; a plan that is not normalised has another unit, and a wish goes first."""
     clip = tiny_model.clip
