@@ -35,10 +35,6 @@ class PairBatch:
     input_ids: Tensor
     named: Tensor
 
-    def pin_memory(self) -> "PairBatch":
-        """Copy into page-locked memory; `DataLoader` asks for it."""
-        return PairBatch(self.pixels.pin_memory(), self.input_ids.pin_memory(), self.named.pin_memory())
-
 
 class ScenePairs(IterableDataset):
     """Endless batches of captioned scenes; batch `index` follows from the seed and the options alone.

@@ -117,7 +117,7 @@ def pretrain_clip(arguments: ClipPretrainingArguments) -> dict[str, float]:
     renderer = SceneRenderer(arguments.source, size=arguments.image_size)
     processor = _make_processor(renderer, arguments)
     model = _make_clip(processor.tokenizer, arguments).to(accelerator.device)
-    # On a CPU torch's fused attention has a slow gradient in bf16: two thirds of the time of a step went there.
+    # On a CPU torch's fused attention is slow in bf16, in its gradient most: about half of a step went there.
     model.set_attn_implementation("eager" if accelerator.device.type == "cpu" else "sdpa")
     optimizers = _make_optimizers(model, arguments)
     total_steps = sum(stage["steps"] for stage in arguments.stages)

@@ -25,6 +25,13 @@ def read(name: str, *options: str):
     return parse_arguments(["--config", str(CONFIGS / f"{name}.yaml"), *options])
 
 
+def test_ram_tiny_is_trained_for_as_long_as_its_schedule():
+    arguments = read("ram_tiny/ram")
+    assert arguments.max_steps == arguments.schedule_steps
+    assert arguments.ram_config.keys() == {"epsilon", "teacher_weight", "local_temperature"}
+    assert not arguments.unseen_labels  # it may not even rank them on the way
+
+
 def labels(file: Path) -> list[str]:
     lines = file.read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
