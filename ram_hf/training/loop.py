@@ -30,7 +30,14 @@ from .corpus import number_of_rows, open_evaluation, open_training
 from .ema import MovingAverage, trained_state
 from .gathered_loss import gathered_matching_loss
 from .logbook import Logbook
-from .optimization import ParameterGroup, cosine_with_warmup, make_optimizers, parameter_groups, set_learning_rates
+from .optimization import (
+    ParameterGroup,
+    at_most_halved,
+    cosine_with_warmup,
+    make_optimizers,
+    parameter_groups,
+    set_learning_rates,
+)
 from .start import prepare_model
 
 logger = logging.get_logger(__name__)
@@ -112,6 +119,8 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
             if step % arguments.log_steps == 0 or step == steps.total:
                 values = {"loss": loss, "loss/global": global_loss, "loss/local": local_loss}
                 values["gradient_norm"] = gradient_norm
+                for name, temperature in run.model.temperatures.named_parameters():
+                    values[name] = temperature.item()
                 logbook.write(step, {**values, **{f"learning_rate/{name}": rate for name, rate in rates.items()}})
             if arguments.eval_steps and step % arguments.eval_steps == 0 and step < steps.total:
                 run.evaluate(step, logbook)
@@ -197,9 +206,10 @@ class _Run:
         norm = nn.utils.clip_grad_norm_(parameters, self.arguments.max_grad_norm or math.inf).item()
         if scaler is None:
             _check_finite({"norm of the gradient": norm}, step, self.checkpoints)
-        for optimizer in self.optimizers:
-            optimizer.step() if scaler is None else scaler.step(optimizer)
-            optimizer.zero_grad()
+        with at_most_halved(self.model.temperatures.parameters()):
+            for optimizer in self.optimizers:
+                optimizer.step() if scaler is None else scaler.step(optimizer)
+                optimizer.zero_grad()
         if scaler is not None:
             scaler.update()
         if self.average is not None:

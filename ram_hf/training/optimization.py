@@ -1,7 +1,8 @@
 """What trains, how fast, and how the rates change: parameter groups by structure, and the schedule."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -124,3 +125,17 @@ def set_learning_rates(optimizers, schedule: Callable[[int, float], float], step
         for group in optimizer.param_groups:
             group["lr"] = rates[group["name"]] = schedule(step, group["peak_lr"])
     return rates
+
+
+@contextmanager
+def at_most_halved(temperatures: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Keep temperatures positive over a step: none of them falls below half of what it was.
+
+    A step of AdamW moves a temperature by up to the rate, however small it is itself; across zero, the labels that
+    fit least would rank first.
+    """
+    before = [(temperature, temperature.detach().clone()) for temperature in temperatures]
+    yield
+    with torch.no_grad():
+        for temperature, value in before:
+            temperature.clamp_(min=value / 2)

@@ -16,6 +16,7 @@ from ram_hf.evaluation.command import evaluate
 from ram_hf.training.arguments import RamTrainingArguments
 from ram_hf.training.checkpoints import find_newest, load_checkpoint
 from ram_hf.training.loop import train
+from ram_hf.training.optimization import make_optimizers
 from tests.training.conftest import run_training, start_training, write_config, write_shards
 
 
@@ -168,6 +169,20 @@ def test_rates_can_be_lowered_on_the_way(options):
     assert max(rates[3:]) < 1e-8
     checkpoint = load_checkpoint(find_newest(f"{options['output_dir']}/checkpoints"))
     assert checkpoint.optimizers[0]["param_groups"][0]["weight_decay"] == 0.5
+
+
+def test_a_steep_rate_leaves_temperatures_positive(options, monkeypatch):
+    def falling(*args, **kwargs):  # temperatures of these few pictures would grow
+        optimizers = make_optimizers(*args, **kwargs)
+        for group in optimizers[0].param_groups:
+            group["maximize"] = group["name"] == "temperatures"
+        return optimizers
+
+    monkeypatch.setattr("ram_hf.training.loop.make_optimizers", falling)
+    train(RamTrainingArguments(**{**options, "max_steps": 3, "temperature_learning_rate": 1.0, "warmup_steps": 0}))
+    rows = logged(Path(options["output_dir"]))[:3]
+    assert [row["local_temperature"] for row in rows] == pytest.approx([1e-3, 5e-4, 2.5e-4])
+    assert rows[2]["global_temperature"] > 0
 
 
 def test_a_new_run_in_the_same_folder_moves_the_old_one_aside(options):

@@ -1,9 +1,11 @@
+import itertools
 import math
 
 import pytest
 import torch
 
 from ram_hf.training.optimization import (
+    at_most_halved,
     cosine_with_warmup,
     make_optimizers,
     parameter_groups,
@@ -69,3 +71,19 @@ def test_rates_reach_the_optimizers(tiny_model):
     told = set_learning_rates(optimizers, lambda step, peak: peak * step, 3)
     assert told == {name: 3 * rate for name, rate in RATES.items()}
     assert [group["lr"] for optimizer in optimizers for group in optimizer.param_groups] == list(told.values())
+
+
+@pytest.mark.parametrize("rate", [1e-5, 3e-4, 1.0])
+def test_a_step_halves_a_temperature_at_most(rate):
+    steep, gentle = (torch.nn.Parameter(torch.tensor(value)) for value in (2e-4, 100.0))
+    optimizer = torch.optim.AdamW([steep, gentle], lr=rate, weight_decay=0)
+    values = [steep.item()]
+    for _ in range(5):
+        (steep + gentle).backward()  # falls for ever
+        with at_most_halved([steep, gentle]):
+            optimizer.step()
+            optimizer.zero_grad()
+        values.append(steep.item())
+    for before, after in itertools.pairwise(values):
+        assert after == pytest.approx(max(before - rate, before / 2), rel=1e-3)
+    assert gentle.item() == pytest.approx(100 - 5 * rate)
