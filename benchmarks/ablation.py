@@ -41,8 +41,10 @@ TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "f": ("without KCOT (patch average)", {"ram_config": {**PATCH_AVERAGE, "teacher_weight": 0.0}}),
     "g": ("without the teacher's constraint", {"ram_config": {"teacher_weight": 0.0}}),
     "h": ("without label presence (uniform rows)", {"ram_config": UNIFORM_ROWS}),
-    "i": ("`normalize_plan` off", {"ram_config": {"normalize_plan": False}}),
 }
+# Not trained either: d with plans that are not normalised. Its training would be the same, as the normalised plan over
+# a temperature is the plan over the temperature divided by the number of labels; only with other labels they differ.
+UNNORMALISED = {"i": "`normalize_plan` off"}
 # What is not: the CLIP alone, its patches averaged, and the method's training-free mode.
 UNTRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "b": ("CLIP, patch scores averaged", PATCH_AVERAGE),
@@ -165,6 +167,13 @@ def judge_label_counts(model: RamModel, processor: RamProcessor, corpus: Corpus,
     return result
 
 
+def leave_plans_as_they_are(model: RamModel, *, num_trained: int) -> None:
+    """Turn `normalize_plan` off; the local temperature gives the same scores for as many labels as trained on."""
+    model.config.normalize_plan = False
+    with torch.no_grad():
+        model.temperatures.local_temperature.div_(num_trained)
+
+
 def judged(options: argparse.Namespace, name: str, seed: int | None, corpora: dict[str, Corpus], label_set) -> dict:
     """All numbers of one model, from `results/` when they are there."""
     file = options.work / "results" / (f"{name}.json" if seed is None else f"{name}-{seed}.json")
@@ -173,12 +182,14 @@ def judged(options: argparse.Namespace, name: str, seed: int | None, corpora: di
         if seed is None:
             model = RamModel.from_clip(options.clip, config=UNTRAINED[name][1])
         else:
-            model = RamModel.from_pretrained(train_variant(options, name, seed))
+            model = RamModel.from_pretrained(train_variant(options, "d" if name in UNNORMALISED else name, seed))
+        if name in UNNORMALISED:
+            leave_plans_as_they_are(model, num_trained=len(label_set.seen))
         found: dict[str, Any] = {
             corpus: judge(model, processor, rows, label_set.names, len(label_set.seen))
             for corpus, rows in corpora.items()
         }
-        if name in ("d", "i"):
+        if name == "d" or name in UNNORMALISED:
             found["label_counts"] = judge_label_counts(model, processor, corpora["test"], label_set.names)
         found["settings"] = {"local_temperature": model.temperatures.local_temperature.item()}
         found["settings"]["global_temperature"] = model.temperatures.global_temperature.item()
@@ -197,6 +208,7 @@ ROWS = (
     ("b", "CLIP, patch scores averaged", "b", "local"),
     ("c", "training-free RAM", "c", "score"),
     *((letter, title, letter, "score") for letter, (title, _) in TRAINED.items()),
+    *((letter, title, letter, "score") for letter, title in UNNORMALISED.items()),
 )
 COLUMNS = ("ZSL mAP", "global", "local", "GZSL mAP", "global", "local", "F1@3", "F1@5", "points: plan", "similarity")
 
@@ -262,7 +274,9 @@ def main() -> None:
     parser.add_argument("--config", default="configs/ram_tiny/ram.yaml", help="how RAM is trained")
     parser.add_argument("--work", type=Path, default=Path("runs/ablation"), help="where everything is kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the trainings")
-    parser.add_argument("--variants", nargs="+", default=[*UNTRAINED, *TRAINED], help="rows to make; a comes with c")
+    parser.add_argument(
+        "--variants", nargs="+", default=[*UNTRAINED, *TRAINED, *UNNORMALISED], help="rows to make; a comes with c"
+    )
     parser.add_argument("--steps", type=int, help="of each training; the configuration's by default")
     parser.add_argument("--train-scenes", type=int, default=20_000, help="scenes of seen labels to train on")
     parser.add_argument("--train-seed", type=int, default=1, help="seed of those scenes")
@@ -279,7 +293,7 @@ def main() -> None:
         if name in options.variants:
             results[name] = [judged(options, name, None, corpora, label_set)]
     for seed in options.seeds:  # one of each first: a table with every row is there early
-        for name in TRAINED:
+        for name in (*TRAINED, *UNNORMALISED):
             if name in options.variants:
                 results.setdefault(name, []).append(judged(options, name, seed, corpora, label_set))
                 (options.work / "table.md").write_text(to_table(results))
