@@ -2,8 +2,8 @@
 
 Run from the repository's root, with the CLIP that `make ram-tiny` leaves:
 `python benchmarks/ablation.py --clip runs/ram-tiny/clip`. Whatever is done already is kept: start it again to go on.
-The table goes to `table.md` and to standard output, the plots beside it. Rates and lengths are the configuration's,
-which were chosen on seen labels alone; the test scenes are for this table.
+The table goes to `table.md` and to standard output, the plots beside it. Rates and lengths are the configuration's;
+the rates were chosen on seen labels alone, as the test scenes are for this table.
 """
 
 import argparse
@@ -42,14 +42,14 @@ TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "g": ("without the teacher's constraint", {"ram_config": {"teacher_weight": 0.0}}),
     "h": ("without label presence (uniform rows)", {"ram_config": UNIFORM_ROWS}),
 }
-# Not trained either: d with plans that are not normalised. Its training would be the same, as the normalised plan over
-# a temperature is the plan over the temperature divided by the number of labels; only with other labels they differ.
-UNNORMALISED = {"i": "`normalize_plan` off"}
 # What is not: the CLIP alone, its patches averaged, and the method's training-free mode.
 UNTRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "b": ("CLIP, patch scores averaged", PATCH_AVERAGE),
     "c": ("training-free RAM", {}),
 }
+# d with plans that are not normalised. Over a temperature divided by the number of trained labels they give the same
+# logits there, so that a training of its own would only show how badly AdamW moves so small a temperature.
+UNNORMALISED = {"i": "`normalize_plan` off"}
 CORPORA: dict[str, dict[str, Any]] = {
     "test": {"seed": 11},
     "photos": {"seed": 12, "stamps": "only", "licenses": "all"},
@@ -275,7 +275,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/ablation"), help="where everything is kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the trainings")
     parser.add_argument(
-        "--variants", nargs="+", default=[*UNTRAINED, *TRAINED, *UNNORMALISED], help="rows to make; a comes with c"
+        "--variants",
+        nargs="+",
+        default=[*UNTRAINED, *TRAINED, *UNNORMALISED],
+        help="rows to make; a comes with c, i needs d",
     )
     parser.add_argument("--steps", type=int, help="of each training; the configuration's by default")
     parser.add_argument("--train-scenes", type=int, default=20_000, help="scenes of seen labels to train on")

@@ -131,7 +131,7 @@ def set_learning_rates(optimizers, schedule: Callable[[int, float], float], step
 def at_most_halved(temperatures: Iterable[nn.Parameter]) -> Iterator[None]:
     """Keep temperatures positive over a step: none of them falls below half of what it was.
 
-    A step of AdamW moves a temperature by up to the rate, however small it is itself; across zero, the labels that
+    A step of AdamW moves a temperature by about the rate, however small it is itself; across zero, the labels that
     fit least would rank first.
     """
     before = [(temperature, temperature.detach().clone()) for temperature in temperatures]
