@@ -41,7 +41,8 @@ def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:
         file.unlink()
     for file in folder.glob("*config.json"):
         content = json.loads(file.read_text(encoding="utf-8"))
-        content.pop("auto_map", None)
+        for key in ("auto_map", "is_local", "local_files_only"):  # its code, and how it was loaded to be written
+            content.pop(key, None)
         content.get("clip_config", {}).pop("_name_or_path", None)
         file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     file = folder / "model.safetensors"
