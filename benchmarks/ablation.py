@@ -19,15 +19,15 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ram_hf import RamModel, RamProcessor
+from ram_hf.data.batches import PrepareRow, evaluation_batches
 from ram_hf.data.label_set import LabelSet
-from ram_hf.data.loading import PrepareRow, evaluation_batches
-from ram_hf.data.scene_shards import write_scenes
-from ram_hf.data.scenes import SceneRenderer
 from ram_hf.data.sources import RowReader, open_dataset
 from ram_hf.data.transforms import EvalTransform
 from ram_hf.evaluation.dataset import pixel_options
 from ram_hf.evaluation.pointing import PointingGame, pointing_hits
 from ram_hf.evaluation.report import evaluate_scores
+from ram_hf.scenes.corpus import write_scenes
+from ram_hf.scenes.renderer import SceneRenderer
 from ram_hf.training.arguments import RamTrainingArguments, read_config
 from ram_hf.training.loop import train
 

@@ -17,7 +17,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from ram_hf.data.loading import BatchLoader, LoadedBatch, PrepareRow
+from ram_hf.data.batches import BatchLoader, LoadedBatch, PrepareRow
 from ram_hf.data.sources import RowReader, open_dataset
 from ram_hf.data.streams import RowStream
 from ram_hf.data.transforms import EvalTransform, TrainTransform

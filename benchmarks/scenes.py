@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ram_hf.data.scene_shards import write_scenes
-from ram_hf.data.scenes import SceneRenderer
+from ram_hf.scenes.corpus import write_scenes
+from ram_hf.scenes.renderer import SceneRenderer
 
 OBJECTS = {"one": (1, 1), "2 to 4": (2, 4), "1 to 6": (1, 6)}
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from ram_hf.loading import load_model
+from ram_hf.pretrained import load_model
 
 
 def write_pictures(source: Path, folder: Path, count: int) -> None:

@@ -98,7 +98,7 @@ def _add_prepare(commands) -> None:
 
 
 def _add_scenes(commands) -> None:
-    from .data.scene_shards import add_arguments, run  # standard library alone
+    from .scenes.corpus import add_arguments, run  # standard library alone
 
     parser = commands.add_parser("scenes", help="compose a corpus of pictures with known labels and boxes")
     add_arguments(parser)

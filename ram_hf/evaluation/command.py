@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from ..data.label_set import LabelList, LabelSet
 from ..data.sources import RowReader, open_dataset
-from ..loading import load_model
+from ..pretrained import load_model
 from .dataset import evaluate_on_dataset
 from .report import EvaluationReport
 

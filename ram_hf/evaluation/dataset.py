@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..data.batches import PrepareRow, evaluation_batches
 from ..data.label_set import LabelSet
-from ..data.loading import PrepareRow, evaluation_batches
 from ..data.sources import AnyDataset, RowReader
 from ..data.transforms import EvalTransform
 from ..model.modeling_ram import RamModel

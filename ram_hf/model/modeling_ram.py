@@ -17,7 +17,7 @@ from transformers.utils.hub import extract_commit_hash
 from .bundled import find_bundled
 from .configuration_ram import RamConfig
 from .input_checks import check_input_ids, check_label_features, check_labels, check_pixel_values
-from .label_prompts import PromptLayer, causal_layer, text_layer
+from .label_encoder import PromptLayer, causal_layer, text_layer
 from .ladder_adapter import (
     LadderLayer,
     TwoStreamLayer,

@@ -209,7 +209,7 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
     logging.disable_progress_bar()  # weights load in a moment, and this is about pictures
     for library in (logging, hub_logging):  # what goes wrong becomes an error of one line
         library.set_verbosity_error()
-    from ..loading import load_model
+    from ..pretrained import load_model
     from .tagger import Tagger
 
     model, processor = load_model(args.model)

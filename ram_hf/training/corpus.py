@@ -2,8 +2,8 @@
 
 from transformers.utils import logging
 
+from ..data.batches import BatchLoader, PrepareRow
 from ..data.label_set import LabelSet
-from ..data.loading import BatchLoader, PrepareRow
 from ..data.sources import AnyDataset, RowReader, open_dataset
 from ..data.streams import RowStream, count_rows
 from ..data.transforms import EvalTransform, TrainTransform

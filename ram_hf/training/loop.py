@@ -14,8 +14,8 @@ from accelerate.utils import ProjectConfiguration, broadcast, broadcast_object_l
 from torch import Tensor, nn
 from transformers.utils import logging
 
+from ..data.batches import Inputs
 from ..data.label_set import LabelSet
-from ..data.loading import Inputs
 from ..data.streams import StreamState
 from ..evaluation.dataset import TOP_K, check_labels, evaluate_on_dataset
 from ..evaluation.evaluator import evaluation_settings

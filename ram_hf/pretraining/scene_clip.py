@@ -1,6 +1,6 @@
 """A small CLIP from scratch, on captioned scenes that are composed as it goes.
 
-This is how the bundled `ram-tiny` got the CLIP below it: `python -m ram_hf.training.clip_pretraining --config FILE`.
+This is how the bundled `ram-tiny` got the CLIP below it: `python -m ram_hf.pretraining.scene_clip --config FILE`.
 A CLIP for real pictures takes other means; this one knows a small world within an hour on two CPU cores.
 """
 
@@ -25,14 +25,14 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, HfArgumentParser
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
-from ..data.scene_pairs import PairBatch, ScenePairs, train_tokenizer
-from ..data.scenes import SceneRenderer
 from ..evaluation.ranking import mean_average_precision
 from ..interruption import stop_signals
 from ..model.processing_ram import DEFAULT_LABEL_TEMPLATE, RamProcessor
-from .checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoint
-from .logbook import Logbook
-from .optimization import cosine_with_warmup, set_learning_rates
+from ..scenes.renderer import SceneRenderer
+from ..training.checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoint
+from ..training.logbook import Logbook
+from ..training.optimization import cosine_with_warmup, set_learning_rates
+from .scene_pairs import PairBatch, ScenePairs, train_tokenizer
 
 logger = logging.get_logger(__name__)
 

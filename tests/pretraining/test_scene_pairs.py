@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ram_hf.data.scene_pairs import ScenePairs, train_tokenizer
-from ram_hf.data.scenes import SceneRenderer
+from ram_hf.pretraining.scene_pairs import ScenePairs, train_tokenizer
+from ram_hf.scenes.renderer import SceneRenderer
 from tests.scene_source import write_bare_source
 
 TEMPLATE = "A photo of a {label}."

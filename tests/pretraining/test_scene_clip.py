@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import CLIPModel
 
 from ram_hf import RamModel, RamProcessor
-from ram_hf.training.clip_pretraining import ClipPretrainingArguments, contrastive_loss, main, pretrain_clip
+from ram_hf.pretraining.scene_clip import ClipPretrainingArguments, contrastive_loss, main, pretrain_clip
 from tests.scene_source import write_bare_source
 
 SIZES = {
@@ -99,9 +99,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(arguments, tmp_path, monkeypa
     pretrain_clip(arguments)
     whole = load_file(f"{arguments.output_dir}/model.safetensors")
     arguments.output_dir = str(tmp_path / "again")
-    from ram_hf.training import clip_pretraining
+    from ram_hf.pretraining import scene_clip
 
-    save, steps = clip_pretraining._save, []
+    save, steps = scene_clip._save, []
 
     def save_and_stop(folder, step, *args):
         save(folder, step, *args)
@@ -110,7 +110,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(arguments, tmp_path, monkeypa
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(clip_pretraining, "_save", save_and_stop)
+        patch.setattr(scene_clip, "_save", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             pretrain_clip(arguments)
     assert steps == [4, 8]
@@ -126,7 +126,7 @@ def test_a_stage_says_what_it_lacks(source, tmp_path):
 
 def test_the_shipped_configuration_is_read(source, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("ram_hf.training.clip_pretraining.pretrain_clip", seen.append)
+    monkeypatch.setattr("ram_hf.pretraining.scene_clip.pretrain_clip", seen.append)
     main(["--config", "configs/ram_tiny/clip.yaml", "--source", str(source), "--output_dir", "out"])
     (arguments,) = seen
     assert (arguments.source, arguments.output_dir) == (str(source), "out")
@@ -139,7 +139,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(source, tmp_path):
     config = {"source": str(source), "output_dir": str(tmp_path / "clip"), **SIZES, "num_workers": 1}
     config["stages"] = [{"steps": 100_000, "image_size": 32}]
     (tmp_path / "clip.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "ram_hf.training.clip_pretraining", "--config", str(tmp_path / "clip.yaml")]
+    command = [sys.executable, "-m", "ram_hf.pretraining.scene_clip", "--config", str(tmp_path / "clip.yaml")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "clip" / "metrics.jsonl"
     deadline = time.monotonic() + 120

@@ -9,10 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .shards import ShardFiles, appearing_whole, refuse_used_folder, write_lines
+from ..data.shards import ShardFiles, appearing_whole, refuse_used_folder, write_lines
 
 if TYPE_CHECKING:
-    from .scenes import Scene, SceneRenderer
+    from .renderer import Scene, SceneRenderer
 
 _JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: in small pictures halved colours bleed
 
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         Exit status: 0, or 1 after an error, which is explained on stderr and leaves nothing behind.
     """
-    from .scenes import SceneRenderer
+    from .renderer import SceneRenderer
 
     try:
         refuse_used_folder(args.output_dir)

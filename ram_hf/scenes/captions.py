@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from .scene_random import Draws
+from .draws import Draws
 
 Captions = Literal["salient", "all"]
 

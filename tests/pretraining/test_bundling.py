@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from ram_hf import RamConfig, RamModel, RamProcessor
-from ram_hf.bundling import write_bundle
 from ram_hf.model import bundled
+from ram_hf.pretraining.bundling import write_bundle
 
 
 @pytest.fixture

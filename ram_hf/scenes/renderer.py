@@ -1,6 +1,6 @@
 """Scenes: pictures composed from drawings and cut-out photographs, with labels, boxes and a caption.
 
-`ram-hf scenes` writes them as a corpus (see [`ram_hf.data.scene_shards`]); training can compose them as it goes:
+`ram-hf scenes` writes them as a corpus (see [`ram_hf.scenes.corpus`]); training can compose them as it goes:
 
 >>> renderer = SceneRenderer("shared/scenes", size=64, objects=(1, 3), captions="salient")
 >>> scene = renderer.render(np.random.default_rng(0))
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 import numpy as np
 from PIL import Image, ImageChops
 
-from .label_set import LabelList
-from .scene_backgrounds import Backgrounds, recolour
-from .scene_captions import Captions, write_caption
-from .scene_parts import Concept, Drawing, Licenses, Photos, Split, Stamps, read_parts
-from .scene_random import Draws
+from ..data.label_set import LabelList
+from .backgrounds import Backgrounds, recolour
+from .captions import Captions, write_caption
+from .draws import Draws
+from .parts import Concept, Drawing, Licenses, Photos, Split, Stamps, read_parts
 
 if TYPE_CHECKING:
-    from .sources import Box
+    from ..data.sources import Box
 
 Range = tuple[float, float]
 
@@ -65,7 +65,7 @@ class SceneRenderer:
 
     Scene `index` follows from (seed, split, index) and the options alone. Training and testing draw from different
     streams and share no photograph, and no stamp of a concept that has several (see
-    [`ram_hf.data.scene_parts.read_parts`], which also explains the options that are not explained here).
+    [`ram_hf.scenes.parts.read_parts`], which also explains the options that are not explained here).
 
     Args:
         source: folder with the parts.

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ram_hf.data.loading import BatchLoader, PrepareRow, Sample, evaluation_batches, map_ahead
+from ram_hf.data.batches import BatchLoader, PrepareRow, Sample, evaluation_batches, map_ahead
 from ram_hf.data.sources import RowReader, open_dataset
 from ram_hf.data.streams import RowStream
 from ram_hf.data.transforms import EvalTransform, TrainTransform
@@ -170,7 +170,7 @@ def test_leaving_in_any_way_ends_the_threads(make_numbered, workers):
 INTERRUPTED = """
 import os, signal, threading, time
 import datasets
-from ram_hf.data.loading import BatchLoader
+from ram_hf.data.batches import BatchLoader
 from ram_hf.data.streams import RowStream
 
 stream = RowStream(datasets.Dataset.from_dict({"number": [1, 2, 3]}), seed=0, shuffle_buffer=0)
@@ -190,7 +190,7 @@ def test_interruption_while_waiting_ends_the_threads():
 
 def test_a_process_ends_although_a_loader_was_left_open():
     code = (
-        "import itertools; from ram_hf.data.loading import map_ahead\n"
+        "import itertools; from ram_hf.data.batches import map_ahead\n"
         "results = map_ahead(abs, itertools.count(), num_workers=2, prefetch=4)\n"
         "print(next(results))"
     )

@@ -17,13 +17,14 @@ import pytest
 from PIL import Image
 
 from ram_hf import cli
-from ram_hf.data import scene_backgrounds, scene_shards, scenes
-from ram_hf.data.scene_backgrounds import Backgrounds, recolour
-from ram_hf.data.scene_parts import Drawing, Photo, read_parts
-from ram_hf.data.scene_random import Draws
-from ram_hf.data.scene_shards import write_scenes
-from ram_hf.data.scenes import SceneRenderer
 from ram_hf.data.sources import RowReader, open_dataset
+from ram_hf.scenes import backgrounds, corpus
+from ram_hf.scenes import renderer as scenes
+from ram_hf.scenes.backgrounds import Backgrounds, recolour
+from ram_hf.scenes.corpus import write_scenes
+from ram_hf.scenes.draws import Draws
+from ram_hf.scenes.parts import Drawing, Photo, read_parts
+from ram_hf.scenes.renderer import SceneRenderer
 from tests.scene_source import COLOURS, UNSEEN, encoded, shape, write_bare_source, write_table
 
 IDENTITY = (1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
@@ -74,7 +75,7 @@ def source(bare_source) -> Path:
 def plain_colours(monkeypatch):
     """Nothing is recoloured, so that pixels tell whose they are."""
     monkeypatch.setattr(scenes, "recolour", lambda *args, **limits: IDENTITY)
-    monkeypatch.setattr(scene_backgrounds, "recolour", lambda *args, **limits: IDENTITY)
+    monkeypatch.setattr(backgrounds, "recolour", lambda *args, **limits: IDENTITY)
 
 
 def same(first: scenes.Scene, second: scenes.Scene) -> bool:
@@ -183,7 +184,7 @@ def test_objects_shun_what_has_their_own_colour(source, monkeypatch):
     halves.paste((30, 30, 30), (64, 0, 128, 128))
     row = {**background_row("half_t0", "CC0-1.0"), "image": encoded(halves)}
     write_table(source / "backgrounds.parquet", [row])
-    monkeypatch.setattr(scene_backgrounds, "_CROPS", (1.0,))
+    monkeypatch.setattr(backgrounds, "_CROPS", (1.0,))
     options = {"concepts": ["leaf"], "texture_share": 0, "objects": (1, 1), "object_sizes": (0.2, 0.2)}
 
     def on_dark_half(renderer) -> int:
@@ -485,8 +486,8 @@ def test_wrong_files(source):
 
 def command(*argv: object) -> int:
     parser = argparse.ArgumentParser()
-    scene_shards.add_arguments(parser)
-    return scene_shards.run(parser.parse_args([*map(str, argv), "--quiet"]))
+    corpus.add_arguments(parser)
+    return corpus.run(parser.parse_args([*map(str, argv), "--quiet"]))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -560,7 +561,7 @@ def test_errors_leave_nothing_behind(source, tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     renderer = SceneRenderer(source)
-    monkeypatch.setattr(scene_shards, "_report", interrupt)
+    monkeypatch.setattr(corpus, "_report", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_scenes(renderer, tmp_path / "new" / "out", images=3)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["source", "used"]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from .scene_parts import Photo
-from .scene_random import Draws
+from .draws import Draws
+from .parts import Photo
 
 _CROPS = (1.0, 0.85, 0.72, 0.61, 0.52, 0.45)  # sides, as shares of the photograph's shorter one
 _PHOTO_SHARE = 0.05  # of the scenes, for each photograph, ...

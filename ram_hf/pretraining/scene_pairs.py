@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import CLIPTokenizer
 
-from .scene_captions import write_caption
-from .scene_random import Draws
-from .scenes import SceneRenderer
+from ..scenes.captions import write_caption
+from ..scenes.draws import Draws
+from ..scenes.renderer import SceneRenderer
 
 _WORD_END = "</w>"
 _SPECIAL = ("<|startoftext|>", "<|endoftext|>")  # last, as in CLIP: an end token with id 2 means another thing there

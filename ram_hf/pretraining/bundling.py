@@ -1,6 +1,6 @@
 """Write a trained model as it comes with the package: small, and without the code, which the package has.
 
-`python -m ram_hf.bundling runs/ram-tiny/ram ram_hf/bundled/ram-tiny`
+`python -m ram_hf.pretraining.bundling runs/ram-tiny/ram ram_hf/bundled/ram-tiny`
 """
 
 import argparse
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from .model.modeling_ram import RamModel
-from .model.processing_ram import RamProcessor
+from ..model.modeling_ram import RamModel
+from ..model.processing_ram import RamProcessor
 
 
 def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:

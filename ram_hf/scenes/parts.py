@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from PIL import Image
 
-from .label_set import LabelList, read_label_list
+from ..data.label_set import LabelList, read_label_list
 
 Split = Literal["train", "test"]
 Stamps = Literal["none", "only", "mixed"]
