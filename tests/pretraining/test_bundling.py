@@ -81,7 +81,7 @@ def test_ram_tiny_comes_with_the_package():
     assert folder.joinpath("model.safetensors").stat().st_size < 15e6
     assert {"NOTICE", "README.md"} <= {file.name for file in folder.iterdir()}
     model, processor = RamModel.from_pretrained("ram-tiny"), RamProcessor.from_pretrained("ram-tiny")
-    examples = Path(__file__).parents[1] / "examples"
+    examples = Path(__file__).parents[2] / "examples"
     labels = [line for line in (examples / "labels.txt").read_text().splitlines() if not line.startswith("#")]
     assert len(labels) == 328
     with torch.inference_mode():
