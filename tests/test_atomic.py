@@ -1,0 +1,87 @@
+"""Writing whole or not at all."""
+
+import os
+
+import pytest
+
+from ram_hf.atomic import append, refuse_used_folder, whole_file, whole_folder, write_whole
+
+
+class Stopped(BaseException):
+    """As an interrupt from the keyboard: no Exception."""
+
+
+def test_a_file_appears_whole(tmp_path):
+    file = tmp_path / "tags.txt"
+    write_whole(file, "old\n")
+    with whole_file(file) as unfinished:
+        unfinished.write_text("new")
+        assert file.read_text() == "old\n"
+    assert file.read_text() == "new"
+    assert os.listdir(tmp_path) == ["tags.txt"]
+
+
+def test_a_file_whose_writing_fails_stays_as_it_was(tmp_path):
+    file = tmp_path / "tags.txt"
+    write_whole(file, b"old")
+    with pytest.raises(Stopped), whole_file(file) as unfinished:
+        unfinished.write_text("half")
+        raise Stopped
+    assert file.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["tags.txt"]
+
+
+def test_newlines_are_written_as_they_are(tmp_path):
+    write_whole(tmp_path / "a", "ä\r\nb\n")
+    assert (tmp_path / "a").read_bytes() == "ä\r\nb\n".encode()
+
+
+def test_appending_makes_and_grows(tmp_path):
+    append(tmp_path / "log", "one\n")
+    append(tmp_path / "log", b"two\n")
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+
+
+def test_a_folder_appears_whole(tmp_path):
+    target = tmp_path / "deep" / "shards"
+    with whole_folder(target) as unfinished:
+        (unfinished / "a").write_text("a")
+        assert not target.exists()
+    assert (target / "a").read_text() == "a"
+    assert os.listdir(target.parent) == ["shards"]
+
+
+def test_a_folder_whose_writing_fails_leaves_nothing(tmp_path):
+    with pytest.raises(Stopped), whole_folder(tmp_path / "deep" / "shards") as unfinished:
+        (unfinished / "a").write_text("a")
+        raise Stopped
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_used_folder_is_refused(tmp_path):
+    write_whole(tmp_path / "mine", "mine")
+    with pytest.raises(FileExistsError, match="not an empty folder"), whole_folder(tmp_path):
+        pass
+    with pytest.raises(FileExistsError, match="not an empty folder"):
+        refuse_used_folder(tmp_path / "mine")
+    assert os.listdir(tmp_path) == ["mine"]
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    (tmp_path / "new").mkdir()
+    with whole_folder(tmp_path / "new") as unfinished:
+        write_whole(unfinished / "a", "a")
+    assert os.listdir(tmp_path) == ["new"]
+    assert os.listdir(tmp_path / "new") == ["a"]
+
+
+def test_a_folder_is_replaced_at_the_end(tmp_path):
+    target = tmp_path / "model"
+    for content in ("old", "new"):
+        with whole_folder(target, replace=True) as unfinished:
+            write_whole(unfinished / content, content)
+    assert os.listdir(target) == ["new"]
+    with pytest.raises(Stopped), whole_folder(target, replace=True):
+        raise Stopped
+    assert os.listdir(target) == ["new"]
+    assert os.listdir(tmp_path) == ["model"]
