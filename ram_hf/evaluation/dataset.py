@@ -1,7 +1,5 @@
 """Evaluation on a dataset: rows in, report out."""
 
-import difflib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,9 +35,9 @@ def evaluate_on_dataset(
 
     Args:
         model: on the device to run on.
-        processor: of the model; pictures are squashed and normalised as it says.
-        dataset: as `open_dataset` gave it.
-        reader: of its rows; with a boxes column the pointing game is played as well.
+        processor: of the model; images are squashed and normalised as it says.
+        dataset: rows, as `DatasetSpec.open` gives them.
+        reader: of the rows; with a boxes column the pointing game is played as well.
         label_set: without unseen labels, its seen ones are the plain list.
         batch_size: images of one forward pass.
         num_workers: threads that decode.
@@ -52,8 +50,7 @@ def evaluate_on_dataset(
     Raises:
         ValueError: when a label is not among those that the dataset knows, or a row cannot be read.
     """
-    check_labels(label_set.names, reader)
-    dataset = reader.select(dataset)
+    reader.check_labels(label_set.names)
     if max_images is not None:
         dataset = dataset.take(max_images)
     batches = evaluation_batches(
@@ -94,20 +91,4 @@ def pixel_options(processor: RamProcessor) -> dict[str, Any]:
     }
 
 
-def check_labels(names: Sequence[str], reader: RowReader) -> None:
-    """Refuse a label that the dataset does not have, where it knows all of its labels.
-
-    Raises:
-        ValueError: the message has the nearest label that is there.
-    """
-    known = reader.label_names
-    if known is None:
-        return
-    for name in names:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(known[:8])}, ..."
-            raise ValueError(f"The dataset has no label {name!r}: {hint}")
-
-
-__all__ = ["TOP_K", "check_labels", "evaluate_on_dataset", "pixel_options"]
+__all__ = ["TOP_K", "evaluate_on_dataset", "pixel_options"]

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from ram_hf import RamModel, RamProcessor
-from ram_hf.evaluation.command import evaluate
+from ram_hf.data.sources import DatasetSpec
+from ram_hf.evaluation.by_name import evaluate
 from ram_hf.training.arguments import RamTrainingArguments
 from ram_hf.training.checkpoints import find_newest, load_checkpoint
 from ram_hf.training.loop import train
@@ -79,7 +80,7 @@ def test_a_run_trains_logs_evaluates_and_saves(options):
     losses = [row["loss"] for row in rows if "loss" in row]
     assert [row["step"] for row in rows if "loss" in row] == [10, 20, 30, 40, 50, 60]
     assert losses[-1] < losses[0] - 0.3
-    assert {"learning_rate/adapters", "learning_rate/tokens", "pictures_per_second"} <= set(rows[0])
+    assert {"learning_rate/adapters", "learning_rate/tokens", "images_per_second"} <= set(rows[0])
     assert [row["step"] for row in rows if "gzsl/mAP" in row] == [30, 60]
     assert set(report.settings) == {"zsl", "gzsl"}
     model, processor = RamModel.from_pretrained(folder), RamProcessor.from_pretrained(folder)
@@ -213,20 +214,10 @@ def test_the_evaluation_in_training_is_that_of_the_saved_model(options, precisio
     report = train(RamTrainingArguments(**options))
     evaluated = evaluate(
         options["output_dir"],
-        options["dataset"],
+        DatasetSpec(options["dataset"], "train", label_column="labels"),
         seen=options["seen_labels"],
         unseen=options["unseen_labels"],
-        split="train",
-        name=None,
-        revision=None,
-        image_column="image",
-        label_column="labels",
-        label_columns=None,
-        boxes_column=None,
-        batch_size=32,
         num_workers=1,
-        max_images=None,
-        streaming=True,
     )
     assert report.to_dict() == evaluated.to_dict()
 

@@ -1,0 +1,99 @@
+"""Judging a model while it trains, and keeping the best."""
+
+from pathlib import Path
+
+from accelerate import Accelerator
+from transformers.utils import logging
+
+from ..data.label_set import LabelSet
+from ..evaluation.dataset import TOP_K, evaluate_on_dataset
+from ..evaluation.evaluator import evaluation_settings
+from ..evaluation.report import EvaluationReport
+from .arguments import RamTrainingArguments
+from .averaged_model import AveragedModel
+from .logbook import Logbook
+from .progress import Progress
+from .rows import evaluation_rows
+
+logger = logging.get_logger(__name__)
+
+
+class Judge:
+    """Judges the averaged model on `eval_split`, and keeps it where it is the best so far.
+
+    Args:
+        arguments: what is said about evaluation.
+        label_set: seen and unseen labels.
+
+    Raises:
+        ValueError: when the labels or the columns do not fit the data, or there is no such `metric_for_best`: before
+            the training and not after it.
+    """
+
+    def __init__(self, arguments: RamTrainingArguments, label_set: LabelSet):
+        self._arguments, self._label_set = arguments, label_set
+        known = _metric_names(arguments, label_set)
+        self._metric = arguments.metric_for_best or known[0]
+        if arguments.eval_split is not None:
+            _, reader = evaluation_rows(arguments).open()
+            reader.check_labels(label_set.names)
+        if self._metric not in known:
+            raise ValueError(f"`metric_for_best` is {self._metric!r}, but there are {', '.join(known)}.")
+
+    def evaluate(
+        self, averaged: AveragedModel, progress: Progress, logbook: Logbook, accelerator: Accelerator
+    ) -> EvaluationReport | None:
+        """Judge the averaged weights, log and show the numbers, and write the model if it is the best so far.
+
+        Returns:
+            What was found; None without `eval_split`.
+        """
+        if self._arguments.eval_split is None:
+            return None
+        dataset, reader = evaluation_rows(self._arguments).open()
+        with averaged.applied():
+            report = evaluate_on_dataset(
+                averaged.model,
+                averaged.processor,
+                dataset,
+                reader,
+                label_set=self._label_set,
+                batch_size=self._arguments.eval_batch_size,
+                num_workers=self._arguments.num_workers,
+                max_images=self._arguments.max_eval_images,
+                accelerator=accelerator,
+            )
+            if self._is_best(report.metrics(), progress):
+                averaged.write(Path(self._arguments.output_dir) / "best")
+        logbook.write_plain(progress.step, report.metrics())
+        logbook.show(f"Step {progress.step}\n{report.to_table()}")
+        logbook.restart_clock()
+        return report
+
+    def _is_best(self, metrics: dict[str, float], progress: Progress) -> bool:
+        if self._metric not in metrics:
+            logger.warning(
+                "%s is undefined, as no image holds one of its labels: no best model is kept.", self._metric
+            )
+            return False
+        if progress.best is not None and metrics[self._metric] <= progress.best:
+            return False
+        progress.best = metrics[self._metric]
+        return True
+
+
+def _metric_names(arguments: RamTrainingArguments, label_set: LabelSet) -> list[str]:
+    settings = evaluation_settings(len(label_set), unseen=range(len(label_set.seen), len(label_set)))
+    pointing = ("pointing/transport_plan", "pointing/similarity") if arguments.boxes_column else ()
+    return [
+        f"{setting}/{name}"
+        for setting, labels in settings.items()
+        for name in (
+            "mAP",
+            *(f"{metric}@{k}" for k in TOP_K if k <= len(labels) for metric in ("OP", "OR", "OF1", "CP", "CR", "CF1")),
+            *pointing,
+        )
+    ]
+
+
+__all__ = ["Judge"]
