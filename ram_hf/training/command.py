@@ -68,18 +68,18 @@ def json_object(text: str) -> dict[str, Any]:
 
 def _add_option(parser: argparse.ArgumentParser, item: Field, hint: Any) -> None:
     kinds = [hint] if get_origin(hint) not in (Union, UnionType) else [k for k in get_args(hint) if k is not NoneType]
-    kind, about = kinds[0], item.metadata["help"]
+    about = item.metadata["help"]
     if isinstance(item.default, bool | int | float | str):
         about += f" (default: {item.default})"
     parser.add_argument(
-        *_spellings(item.name), dest=item.name, default=argparse.SUPPRESS, help=about, **_reading(kind)
+        *_spellings(item.name), dest=item.name, default=argparse.SUPPRESS, help=about, **_reading(kinds[0])
     )
     if item.default is True:
         parser.add_argument(
             *_spellings(f"no_{item.name}"),
             dest=item.name,
             default=argparse.SUPPRESS,
-            help=argparse.SUPPRESS,
+            help=f"turn `{item.name}` off",
             action="store_false",
         )
 

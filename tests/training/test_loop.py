@@ -303,3 +303,29 @@ def test_another_runs_checkpoint_is_refused(options, clip_folder, tmp_path):
             train(RamTrainingArguments(**{**options, **change}))
     with pytest.raises(ValueError, match="was trained with `ema_decay`"):
         train(RamTrainingArguments(**{**options, "ema_decay": 0.0}))
+
+
+def test_unknown_labels_take_the_asymmetric_loss_in_training(options, corpus_rows, tmp_path):
+    """Columns of 1, 0 and -1: with an unknown in the first batch its loss is another one than without."""
+    losses = []
+    for unknown in (0, -1):
+        folder = tmp_path / str(unknown)
+        (folder / "data").mkdir(parents=True)
+        rows = [
+            {"image": row["image"], **{name: int(name in row["labels"]) for name in options["seen_labels"]}}
+            for row in corpus_rows
+        ]
+        rows[2]["red"] = unknown
+        datasets.Dataset.from_list(rows, features=column_features(options["seen_labels"])).to_parquet(
+            folder / "data" / "train-00000-of-00001.parquet"
+        )
+        changes = {"dataset": str(folder / "data"), "output_dir": str(folder / "run"), "label_column": None}
+        changes |= {"label_columns": options["seen_labels"], "unseen_labels": [], "shuffle_buffer": 0, "max_steps": 2}
+        train(RamTrainingArguments(**{**options, **changes, "augment": False}))
+        losses.append([row["loss"] for row in logged(folder / "run")])
+    assert losses[0][0] > 2 * losses[1][0]
+    assert losses[0][1] == pytest.approx(losses[1][1], rel=0.2)  # the second batch is known
+
+
+def column_features(names) -> datasets.Features:
+    return datasets.Features({"image": datasets.Image(), **{name: datasets.Value("int8") for name in names}})
