@@ -307,7 +307,7 @@ def _resolve_labels(features: datasets.Features, column: str) -> tuple[list[str]
         return path, None
     raise ValueError(
         f"The label column {column!r} holds {held}; expected a list of strings or of ClassLabel, or `label_columns` "
-        f"for columns of 0 and 1. The columns are {_listed(features)}."
+        f"for columns of 1, 0 and -1. The columns are {_listed(features)}."
     )
 
 

@@ -16,7 +16,7 @@ from .report import EvaluationReport
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-TOP_K = (3, 5)
+_TOP_K = (3, 5)
 
 
 def evaluate_on_dataset(
@@ -61,7 +61,6 @@ def evaluate_on_dataset(
         world_size=1 if accelerator is None else accelerator.num_processes,
         num_workers=num_workers,
     )
-    settings = evaluation_settings(len(label_set), unseen=range(len(label_set.seen), len(label_set)))
     with torch.no_grad():
         label_ids = processor(labels=label_set.names)["input_ids"].to(model.device)
         was_training = model.training
@@ -73,12 +72,35 @@ def evaluate_on_dataset(
             batches,
             label_names=label_set.names,
             label_features=label_features,
-            settings=settings,
-            ks=TOP_K,
+            settings=_settings(label_set),
+            ks=_TOP_K,
             accelerator=accelerator,
         )
     finally:
         batches.close()
+
+
+def metric_names(label_set: LabelSet, *, pointing: bool) -> list[str]:
+    """What a report on these labels can hold, named as in `EvaluationReport.metrics`; the first is mAP's.
+
+    Args:
+        label_set: seen and unseen labels.
+        pointing: whether the pointing game is played.
+    """
+    games = ("pointing/transport_plan", "pointing/similarity") if pointing else ()
+    return [
+        f"{setting}/{name}"
+        for setting, labels in _settings(label_set).items()
+        for name in (
+            "mAP",
+            *(f"{kind}@{k}" for k in _TOP_K if k <= len(labels) for kind in ("OP", "OR", "OF1", "CP", "CR", "CF1")),
+            *games,
+        )
+    ]
+
+
+def _settings(label_set: LabelSet) -> dict[str, list[int]]:
+    return evaluation_settings(len(label_set), unseen=range(len(label_set.seen), len(label_set)))
 
 
 def pixel_options(processor: RamProcessor) -> dict[str, Any]:
@@ -91,4 +113,4 @@ def pixel_options(processor: RamProcessor) -> dict[str, Any]:
     }
 
 
-__all__ = ["TOP_K", "evaluate_on_dataset", "pixel_options"]
+__all__ = ["evaluate_on_dataset", "metric_names", "pixel_options"]

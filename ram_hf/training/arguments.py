@@ -101,7 +101,8 @@ class RamTrainingArguments:
         default=None, metadata=_about("column with the labels of an image; dots lead into structs")
     )
     label_columns: list[str] | None = field(
-        default=None, metadata=_about("in place of `label_column`: columns of 0 and 1, each named as its label")
+        default=None,
+        metadata=_about("in place of `label_column`: columns of 1, 0, or -1 for unknown, each named as its label"),
     )
     boxes_column: str | None = field(
         default=None, metadata=_about("column with boxes of labels: evaluation plays the pointing game too")
@@ -221,7 +222,7 @@ class RamTrainingArguments:
         if not self.seen_labels:
             raise ValueError("`seen_labels` is missing: give the labels to train on, as a list or as a text file.")
         if self.label_columns == []:
-            raise ValueError("`label_columns` is empty: name the columns of 0 and 1.")
+            raise ValueError("`label_columns` is empty: name the columns of 1, 0 and -1.")
         if self.eval_split is None and (useless := [name for name in _NEED_EVAL_SPLIT if getattr(self, name)]):
             raise ValueError(f"`{useless[0]}` has no effect without `eval_split`: say which split to evaluate on.")
 

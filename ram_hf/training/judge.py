@@ -6,8 +6,7 @@ from accelerate import Accelerator
 from transformers.utils import logging
 
 from ..data.label_set import LabelSet
-from ..evaluation.dataset import TOP_K, evaluate_on_dataset
-from ..evaluation.evaluator import evaluation_settings
+from ..evaluation.dataset import evaluate_on_dataset, metric_names
 from ..evaluation.report import EvaluationReport
 from .arguments import RamTrainingArguments
 from .averaged_model import AveragedModel
@@ -32,7 +31,7 @@ class Judge:
 
     def __init__(self, arguments: RamTrainingArguments, label_set: LabelSet):
         self._arguments, self._label_set = arguments, label_set
-        known = _metric_names(arguments, label_set)
+        known = metric_names(label_set, pointing=arguments.boxes_column is not None)
         self._metric = arguments.metric_for_best or known[0]
         if arguments.eval_split is not None:
             _, reader = evaluation_rows(arguments).open()
@@ -80,20 +79,6 @@ class Judge:
             return False
         progress.best = metrics[self._metric]
         return True
-
-
-def _metric_names(arguments: RamTrainingArguments, label_set: LabelSet) -> list[str]:
-    settings = evaluation_settings(len(label_set), unseen=range(len(label_set.seen), len(label_set)))
-    pointing = ("pointing/transport_plan", "pointing/similarity") if arguments.boxes_column else ()
-    return [
-        f"{setting}/{name}"
-        for setting, labels in settings.items()
-        for name in (
-            "mAP",
-            *(f"{metric}@{k}" for k in TOP_K if k <= len(labels) for metric in ("OP", "OR", "OF1", "CP", "CR", "CF1")),
-            *pointing,
-        )
-    ]
 
 
 __all__ = ["Judge"]
