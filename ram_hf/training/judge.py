@@ -31,13 +31,14 @@ class Judge:
 
     def __init__(self, arguments: RamTrainingArguments, label_set: LabelSet):
         self._arguments, self._label_set = arguments, label_set
+        self._rows = None if arguments.eval_split is None else evaluation_rows(arguments)
         known = metric_names(label_set, pointing=arguments.boxes_column is not None)
         self._metric = arguments.metric_for_best or known[0]
-        if arguments.eval_split is not None:
-            _, reader = evaluation_rows(arguments).open()
-            reader.check_labels(label_set.names)
         if self._metric not in known:
             raise ValueError(f"`metric_for_best` is {self._metric!r}, but there are {', '.join(known)}.")
+        if self._rows is not None:
+            _, reader = self._rows.open()
+            reader.check_labels(label_set.names)
 
     def evaluate(
         self, averaged: AveragedModel, progress: Progress, logbook: Logbook, accelerator: Accelerator
@@ -47,9 +48,9 @@ class Judge:
         Returns:
             What was found; None without `eval_split`.
         """
-        if self._arguments.eval_split is None:
+        if self._rows is None:
             return None
-        dataset, reader = evaluation_rows(self._arguments).open()
+        dataset, reader = self._rows.open()
         with averaged.applied():
             report = evaluate_on_dataset(
                 averaged.model,

@@ -12,6 +12,7 @@ from transformers.utils import logging
 from ..data.label_set import LabelSet
 from ..evaluation.report import EvaluationReport
 from ..interruption import stop_signals
+from ..model.modeling_ram import RamModel
 from .arguments import RamTrainingArguments
 from .averaged_model import AveragedModel
 from .checkpointer import Checkpointer, move_aside
@@ -19,12 +20,12 @@ from .ema import MovingAverage, TrainedWeights
 from .judge import Judge
 from .learner import Learner
 from .logbook import Logbook
-from .optimization import Optimizers, ParameterGroup, cosine_with_warmup, make_optimizers, parameter_groups
+from .optimization import Optimizers, cosine_with_warmup, make_optimizers, parameter_groups
 from .prepared_model import prepare_model
 from .progress import ProcessState, Progress
 from .readings import Readings
 from .rows import number_of_rows, open_training
-from .step_counts import StepCounts, count_steps, images_of_a_step
+from .step_counts import count_steps
 
 logger = logging.get_logger(__name__)
 
@@ -52,9 +53,9 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
         ValueError: when the arguments do not fit the data, the model or the checkpoint to go on from.
     """
     # Prepare.
-    label_set = LabelSet.from_options(arguments.seen_labels, arguments.unseen_labels)
     accelerator, output_dir = _make_accelerator(arguments), Path(arguments.output_dir)
     set_seed(arguments.seed)
+    label_set = LabelSet.from_options(arguments.seen_labels, arguments.unseen_labels)
     model, processor = prepare_model(arguments)
     loader, dataset = open_training(
         arguments, label_set, processor, rank=accelerator.process_index, world_size=accelerator.num_processes
@@ -65,14 +66,9 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
         warmup_steps=steps.warmup, total_steps=steps.schedule, warmup_learning_rate=arguments.warmup_learning_rate
     )
     model.to(accelerator.device)
-    groups = parameter_groups(model)
-    optimizers = Optimizers(
-        model,
-        make_optimizers(groups, learning_rates=_peak_rates(arguments), weight_decay=arguments.weight_decay),
-        max_grad_norm=arguments.max_grad_norm,
-        scaler=accelerator.scaler,
-    )
+    optimizers = _make_optimizers(arguments, model, accelerator)
     average = MovingAverage(TrainedWeights(model), arguments.ema_decay)
+    averaged = AveragedModel(model, processor, average, accelerator)
     label_ids = processor(labels=label_set.seen)["input_ids"]
     learner = Learner(model, label_ids, gather_loss=arguments.gather_loss, accelerator=accelerator)
     progress, process = Progress(_experiment(arguments, label_set)), ProcessState(loader, accelerator)
@@ -91,10 +87,10 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
     if not arguments.resume:
         move_aside(output_dir, accelerator)
     checkpointer.resume()
-    _tell_what_trains(groups, steps, accelerator)
     readings = Readings(accelerator, model.temperatures, output_dir / "checkpoints")
-    averaged = AveragedModel(model, processor, average, accelerator)
     logbook = Logbook(output_dir, accelerator, first_step=progress.step, total_steps=steps.total)
+    if accelerator.is_main_process:
+        logger.warning("Training %s steps on %s process(es).", steps.total, accelerator.num_processes)
 
     with learner.released_at_the_end(), loader, stop_signals() as stop_asked:
         batches = iter(loader)
@@ -112,7 +108,7 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
             average.update(progress.step)
             progress.step, process.stream = progress.step + 1, stream
             readings.note(progress.step, losses, norm)
-            logbook.advance(images_of_a_step(arguments, accelerator))
+            logbook.advance(steps.images)
 
             # Log, evaluate, save.
             stopped, is_last = _any_stops(accelerator, stop_asked()), progress.step == steps.total
@@ -162,20 +158,22 @@ def _experiment(arguments: RamTrainingArguments, label_set: LabelSet) -> dict[st
     return {name: getattr(arguments, name) for name in _SAME_WHEN_RESUMED} | {"seen_labels": list(label_set.seen)}
 
 
-def _peak_rates(arguments: RamTrainingArguments) -> dict[str, float]:
-    return {
+def _make_optimizers(arguments: RamTrainingArguments, model: RamModel, accelerator: Accelerator) -> Optimizers:
+    groups = parameter_groups(model)
+    if accelerator.is_main_process:
+        sizes = ", ".join(f"{group.name} {sum(p.numel() for p in group.parameters.values()):,}" for group in groups)
+        logger.warning("What trains, in parameters: %s.", sizes)
+    rates = {
         "adapters": arguments.adapter_learning_rate,
         "temperatures": arguments.temperature_learning_rate,
         "tokens": arguments.token_learning_rate,
     }
-
-
-def _tell_what_trains(groups: list[ParameterGroup], steps: StepCounts, accelerator: Accelerator) -> None:
-    if accelerator.is_main_process:
-        sizes = ", ".join(f"{group.name} {sum(p.numel() for p in group.parameters.values()):,}" for group in groups)
-        logger.warning(
-            "Training %s steps on %s process(es). Parameters: %s.", steps.total, accelerator.num_processes, sizes
-        )
+    return Optimizers(
+        model,
+        make_optimizers(groups, learning_rates=rates, weight_decay=arguments.weight_decay),
+        max_grad_norm=arguments.max_grad_norm,
+        scaler=accelerator.scaler,
+    )
 
 
 def _any_stops(accelerator: Accelerator, stop_asked: bool) -> bool:

@@ -11,11 +11,12 @@ from .arguments import RamTrainingArguments
 
 
 class StepCounts(NamedTuple):
-    """Lengths in optimizer steps."""
+    """Lengths in optimizer steps, and the images of one step, over all processes."""
 
     total: int
     warmup: int
     schedule: int
+    images: int
 
 
 def count_steps(
@@ -31,7 +32,7 @@ def count_steps(
     Raises:
         ValueError: when the run would go on after its schedule has ended.
     """
-    images_per_step = images_of_a_step(arguments, accelerator)
+    images = arguments.per_device_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
     rows: list[int] = []
 
     def in_steps(given_steps: int | None, epochs: float | None) -> int:
@@ -43,12 +44,13 @@ def count_steps(
             # Counting can mean reading the whole stream.
             told = [count_rows() if accelerator.is_main_process else None]
             rows.append(broadcast_object_list(told)[0])
-        return math.ceil(epochs * rows[0] / images_per_step)
+        return math.ceil(epochs * rows[0] / images)
 
     steps = StepCounts(
         total=in_steps(arguments.max_steps, arguments.num_epochs),
         warmup=in_steps(arguments.warmup_steps, arguments.warmup_epochs),
         schedule=in_steps(arguments.schedule_steps, arguments.schedule_epochs),
+        images=images,
     )
     if steps.total > steps.schedule:
         raise ValueError(
@@ -58,9 +60,4 @@ def count_steps(
     return steps
 
 
-def images_of_a_step(arguments: RamTrainingArguments, accelerator: Accelerator) -> int:
-    """Images of one optimizer step, over all processes."""
-    return arguments.per_device_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
-
-
-__all__ = ["StepCounts", "count_steps", "images_of_a_step"]
+__all__ = ["StepCounts", "count_steps"]
