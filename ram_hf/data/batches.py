@@ -20,6 +20,7 @@ from .transforms import EvalTransform, decode_image
 
 logger = logging.getLogger(__name__)
 
+_UNKNOWN = -1  # of a label that nobody has looked for, as the losses and the evaluation know it
 _CLOSE_SECONDS = 10.0  # how long closing waits for a read that hangs; the thread does not outlive the process
 
 Item = TypeVar("Item")
@@ -30,7 +31,7 @@ class Sample(NamedTuple):
     """One prepared row."""
 
     pixel_values: np.ndarray  # (3, H, W) float32
-    labels: np.ndarray  # (L,) float32, 1 or 0
+    labels: np.ndarray  # (L,) float32; 1, 0, or -1 for unknown
     boxes: dict[str, list[list[float]]] | None = (
         None  # [x0, y0, x1, y1] in pixels by label name, if the reader has them
     )
@@ -41,7 +42,7 @@ class Inputs(TypedDict):
     """A batch as the model takes it: `model(**inputs, ...)`."""
 
     pixel_values: torch.Tensor  # (B, 3, H, W) float32
-    labels: torch.Tensor  # (B, L) float32, 1 or 0
+    labels: torch.Tensor  # (B, L) float32; 1, 0, or -1 for unknown
 
 
 class EvaluationInputs(Inputs, total=False):
@@ -71,21 +72,12 @@ class PrepareRow:
         reader: of the dataset's rows.
         transform: [`TrainTransform`] or [`EvalTransform`].
         label_names: the labels to mark, in the order of the columns: `label_set.seen` or `label_set.names`.
-        draft_size: see [`decode_image`].
     """
 
-    def __init__(
-        self,
-        reader: RowReader,
-        transform: EvalTransform,
-        *,
-        label_names: Sequence[str],
-        draft_size: int | None = None,
-    ):
+    def __init__(self, reader: RowReader, transform: EvalTransform, *, label_names: Sequence[str]):
         self._reader = reader
         self._transform = transform
         self._columns = {name: column for column, name in enumerate(label_names)}
-        self._draft_size = draft_size
 
     def __call__(self, row: RawRow, rng: np.random.Generator) -> Sample:
         """Prepare one row.
@@ -93,13 +85,14 @@ class PrepareRow:
         Raises:
             ValueError: when the picture is missing or cannot be decoded; the message has its path where it has one.
         """
-        image, names, boxes, path = self._reader.read(row)
+        image, names, boxes, path, unknown = self._reader.read(row)
         try:
-            picture = decode_image(image, draft_size=self._draft_size)
+            picture = decode_image(image)
         except (ValueError, OSError) as error:
             raise ValueError(f"{error} (picture {path!r})" if path else str(error)) from error
         labels = np.zeros(len(self._columns), dtype=np.float32)
         labels[[self._columns[name] for name in names if name in self._columns]] = 1
+        labels[[self._columns[name] for name in unknown if name in self._columns]] = _UNKNOWN
         boxes_by_label = None if boxes is None else self._boxes_by_label(boxes)
         return Sample(self._transform(picture, rng), labels, boxes_by_label, picture.size)
 

@@ -64,7 +64,7 @@ class RamConfig(PreTrainedConfig):
     # What `Trainer.predict` would gather for every image, or cannot, as it has no row an image.
     keys_to_ignore_at_inference = [  # noqa: RUF012
         *("global_logits", "local_logits", "image_embeds", "patch_embeds", "label_embeds"),
-        *("patch_marginal", "transport_plan"),
+        *("patch_marginal", "transport_plan", "global_loss", "local_loss"),
     ]
 
     clip_config: dict | CLIPConfig | None = None

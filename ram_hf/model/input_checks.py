@@ -38,20 +38,17 @@ def check_label_features(label_features: Tensor, width: int) -> None:
         )
 
 
-def check_labels(labels: Tensor, expected: tuple[int, int]) -> bool:
-    """Check the targets and tell whether one of them is unknown."""
+def check_labels(labels: Tensor, expected: tuple[int, int]) -> None:
+    """Refuse targets of the wrong shape, or that are none of 1, 0 and -1."""
     if not isinstance(labels, Tensor):
         raise TypeError(f"`labels` must be a tensor, got {type(labels).__name__}.")
     if tuple(labels.shape) != expected:
         raise ValueError(f"`labels` must have shape (images, labels) = {expected}, got {tuple(labels.shape)}.")
-    unknown = labels == UNKNOWN
-    invalid = ~(unknown | (labels == 0) | (labels == 1))
-    has_invalid, has_unknown = torch.stack([invalid.any(), unknown.any()]).tolist()  # the device is asked once
-    if has_invalid:
+    invalid = ~((labels == UNKNOWN) | (labels == 0) | (labels == 1))
+    if invalid.any():
         raise ValueError(
             f"`labels` must be 1 (in the image), 0 (not) or -1 (unknown), got {labels[invalid][0].item()}."
         )
-    return has_unknown
 
 
 def check_input_ids(input_ids: Tensor, attention_mask: Tensor | None, text_config: CLIPTextConfig) -> None:

@@ -26,7 +26,7 @@ from .ladder_adapter import (
     value_attention,
 )
 from .last_result import LastResult
-from .losses import asymmetric_loss, log_odds_of_softmax, multi_matching_loss
+from .losses import label_loss
 from .optimal_transport import (
     cost_from_similarity,
     patch_marginal_from_similarity,
@@ -63,6 +63,8 @@ class RamOutput(ModelOutput):
         label_embeds: (L, D), L2-normalised.
         patch_marginal: (B, P), how much of any label each patch holds; each row sums to 1.
         transport_plan: (B, P, L), when asked for with `output_transport_plan=True`; each image's entries sum to 1.
+        global_loss: scalar, the part of the loss that is the global logits', when `labels` were given.
+        local_loss: scalar, the other part.
     """
 
     loss: Tensor | None = None
@@ -75,6 +77,8 @@ class RamOutput(ModelOutput):
     label_embeds: Tensor | None = None
     patch_marginal: Tensor | None = None
     transport_plan: Tensor | None = None
+    global_loss: Tensor | None = None
+    local_loss: Tensor | None = None
 
 
 class MatchingTemperatures(nn.Module):
@@ -185,6 +189,7 @@ class RamModel(RamPreTrainedModel):
         self.plain_layer = TwoStreamLayer()
         # After CLIP, so that `model.dtype`, which is that of the first parameter, is CLIP's.
         self.temperatures = MatchingTemperatures()
+        self.loss_function = label_loss  # of logits and labels; training in several processes gives another
         self._label_features = LastResult()
         self._frozen_label_states = LastResult()
         self._teacher_label_features = LastResult()
@@ -597,7 +602,8 @@ class RamModel(RamPreTrainedModel):
         elif not torch.compiler.is_compiling() and not bool(label_features.isfinite().all()):
             raise ValueError("`label_features` hold NaN or infinite values.")
         label_features = self._to_model(label_features)
-        has_unknown = labels is not None and check_labels(labels, (pixel_values.shape[0], label_features.shape[0]))
+        if labels is not None:
+            check_labels(labels, (pixel_values.shape[0], label_features.shape[0]))
 
         # 1. Recover what each patch shows.
         streams = self._frozen_streams(pixel_values, interpolate_pos_encoding)
@@ -617,7 +623,11 @@ class RamModel(RamPreTrainedModel):
             global_logits = image_embeds @ label_embeds.T / self.temperatures.global_temperature.float()
             scores = (global_logits.softmax(dim=-1) + local_logits.softmax(dim=-1)) / 2
             logits = torch.logaddexp(global_logits.log_softmax(dim=-1), local_logits.log_softmax(dim=-1))
-            loss = None if labels is None else self._loss(global_logits, local_logits, labels, has_unknown)
+            loss = global_loss = local_loss = None
+            if labels is not None:
+                global_loss = self.loss_function(global_logits, labels)
+                local_loss = self.loss_function(local_logits, labels)
+                loss = global_loss + local_loss
         return RamOutput(
             loss=loss,
             scores=scores,
@@ -629,6 +639,8 @@ class RamModel(RamPreTrainedModel):
             label_embeds=label_embeds,
             patch_marginal=patch_marginal,
             transport_plan=plan,
+            global_loss=global_loss,
+            local_loss=local_loss,
         )
 
     @torch.no_grad()
@@ -642,14 +654,6 @@ class RamModel(RamPreTrainedModel):
                 sharpness=self.config.teacher_sharpness,
                 absent=labels == 0,  # where a label is unknown the teacher's word is all there is
             )
-
-    @staticmethod
-    def _loss(global_logits: Tensor, local_logits: Tensor, labels: Tensor, has_unknown: bool) -> Tensor:
-        if has_unknown:
-            return asymmetric_loss(log_odds_of_softmax(global_logits), labels) + asymmetric_loss(
-                log_odds_of_softmax(local_logits), labels
-            )
-        return multi_matching_loss(global_logits, labels) + multi_matching_loss(local_logits, labels)
 
 
 def _check_folder(name_or_path: str | os.PathLike | None) -> None:

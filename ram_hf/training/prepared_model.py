@@ -23,6 +23,22 @@ def prepare_model(arguments: RamTrainingArguments) -> tuple[RamModel, RamProcess
     Raises:
         ValueError: when `ram_config` would change what a RAM checkpoint has fixed, or `image_size` is not the model's.
     """
+    model, processor = _load(arguments)
+    if arguments.gradient_checkpointing:
+        # transformers 5.23 renames the method and warns of the old name, which is the only one in 5.17.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable()
+    if arguments.image_mean is not None:
+        processor.image_processor.image_mean = arguments.image_mean
+    if arguments.image_std is not None:
+        processor.image_processor.image_std = arguments.image_std
+    image_size = model.clip.config.vision_config.image_size
+    if arguments.image_size not in (None, image_size):
+        raise ValueError(f"`image_size` is {arguments.image_size} but {arguments.model!r} takes {image_size} pixels.")
+    return model, processor
+
+
+def _load(arguments: RamTrainingArguments) -> tuple[RamModel, RamProcessor]:
     content, _ = RamConfig.get_config_dict(arguments.model, revision=arguments.model_revision)
     if content.get("model_type") == RamConfig.model_type:
         model = _load_ram(arguments)
@@ -33,19 +49,7 @@ def prepare_model(arguments: RamTrainingArguments) -> tuple[RamModel, RamProcess
             dtype=torch.float32,
             config={**_LEARNED_TOKENS, **arguments.ram_config},
         )
-    if arguments.gradient_checkpointing:
-        # transformers 5.23 renames the method and warns of the old name, which is the only one in 5.17.
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable()
-    processor = RamProcessor.from_pretrained(arguments.model, revision=arguments.model_revision)
-    if arguments.image_mean is not None:
-        processor.image_processor.image_mean = arguments.image_mean
-    if arguments.image_std is not None:
-        processor.image_processor.image_std = arguments.image_std
-    image_size = model.clip.config.vision_config.image_size
-    if arguments.image_size not in (None, image_size):
-        raise ValueError(f"`image_size` is {arguments.image_size} but {arguments.model!r} takes {image_size} pixels.")
-    return model, processor
+    return model, RamProcessor.from_pretrained(arguments.model, revision=arguments.model_revision)
 
 
 def _load_ram(arguments: RamTrainingArguments) -> RamModel:
@@ -65,3 +69,6 @@ def _load_ram(arguments: RamTrainingArguments) -> RamModel:
     if not model.config.ladder_tokens and not model.config.prompt_tokens:  # training-free so far
         model.add_learned_tokens(**tokens)
     return model
+
+
+__all__ = ["prepare_model"]
