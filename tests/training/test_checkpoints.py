@@ -85,7 +85,15 @@ def test_where_there_is_none(tmp_path):
 
 
 def test_other_files_are_no_checkpoints_and_stay(tmp_path):
-    others = ["notes.txt", "step-0000000", "step-000000099", "step-0000000x", "xstep-00000009", ".step-000000099"]
+    others = [
+        "notes.txt",
+        "step-0000000",
+        "step-000000099",
+        "step-0000000x",
+        "xstep-00000009",
+        ".step-000000099",
+        ".step-00000009.",
+    ]
     for name in others:
         (tmp_path / name).mkdir()
     assert find_newest(tmp_path) is None
