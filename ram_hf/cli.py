@@ -1,6 +1,6 @@
 """The `ram-hf` command: each room brings its own, in `command.py`; what they share is here.
 
-Only the standard library is imported until a command runs (or `train` shows its options), so that `--help` is instant.
+Only the standard library is imported until a command runs, so that `--help` is instant.
 """
 
 import argparse

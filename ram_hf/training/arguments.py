@@ -1,14 +1,10 @@
-"""Training configuration: one dataclass, read from one YAML file whose every key the command line can override."""
+"""Training configuration: one dataclass, whose every field is a YAML key and an option. Standard library."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-
-import yaml
 
 from ..model.suggestions import did_you_mean
 
@@ -208,7 +204,7 @@ class RamTrainingArguments:
 
     def __post_init__(self) -> None:
         for name, hint in field_types().items():
-            setattr(self, name, _coerced(name, getattr(self, name), hint))
+            setattr(self, name, coerced(name, getattr(self, name), hint))
         self._check_choices()
         self._check_ranges()
         _check_ram_config(self.ram_config)
@@ -259,46 +255,6 @@ class RamTrainingArguments:
                 raise ValueError(f"`{end}` must be at least `{name}`, got {getattr(self, end)} and {value}.")
 
 
-def read_config(path: str | os.PathLike) -> dict[str, Any]:
-    """Read the keys that a YAML file sets, with their types checked; label files are resolved against its folder.
-
-    Args:
-        path: YAML file whose keys are fields of [`RamTrainingArguments`].
-
-    Raises:
-        FileNotFoundError: when the file does not exist.
-        TypeError: when a value has the wrong type.
-        ValueError: when the file is not a YAML mapping, or a key is unknown.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no configuration file {str(path)!r}.")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold `key: value` lines, got {type(values).__name__}.")
-    hints = field_types()
-    for key in values:
-        if key not in hints:
-            raise ValueError(f"{path}: unknown key `{key}`. {did_you_mean(str(key), hints)}")
-    checked = {key: _coerced(f"{path}: {key}", value, hints[key]) for key, value in values.items()}
-    for name in LABEL_LISTS:
-        if isinstance(checked.get(name), str):
-            checked[name] = str(path.parent / Path(checked[name]).expanduser())
-    return checked
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 5e-6 as a number, as YAML 1.2 does; PyYAML follows YAML 1.1, where it lacks a dot and is a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
 def field_types() -> dict[str, Any]:
     """Type of each field of [`RamTrainingArguments`], by its name."""
     return get_type_hints(RamTrainingArguments)
@@ -316,15 +272,24 @@ def _check_ram_config(ram_config: Mapping[str, Any]) -> None:
             raise ValueError(f"`ram_config` has the unknown field `{name}`. {did_you_mean(name, known)}")
 
 
-def _coerced(name: str, value: Any, hint: Any) -> Any:
-    """Return the value as the type that the hint asks for, where nothing is lost; refuse it otherwise."""
+def coerced(name: str, value: Any, hint: Any) -> Any:
+    """Return a value as the type that a hint asks for, where nothing is lost.
+
+    Args:
+        name: what it is the value of, for the message.
+        value: as it came.
+        hint: one of [`field_types`], or a part of one.
+
+    Raises:
+        TypeError: when it is of another type.
+    """
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         if value is None and NoneType in args:
             return None
         for arg in args:
             try:
-                return _coerced(name, value, arg)
+                return coerced(name, value, arg)
             except TypeError:
                 continue
     elif origin is Literal:
@@ -333,7 +298,7 @@ def _coerced(name: str, value: Any, hint: Any) -> Any:
         if value in args:
             return value
     elif origin is list and isinstance(value, list | tuple):
-        return [_coerced(f"{name}[{index}]", entry, args[0]) for index, entry in enumerate(value)]
+        return [coerced(f"{name}[{index}]", entry, args[0]) for index, entry in enumerate(value)]
     elif origin is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return dict(value)
     elif hint is str and isinstance(value, os.PathLike):
@@ -357,4 +322,4 @@ def _described(hint: Any) -> str:
     return "a mapping" if origin is dict else names[hint]
 
 
-__all__ = ["ALTERNATIVES", "LABEL_LISTS", "RamTrainingArguments", "field_types", "read_config"]
+__all__ = ["ALTERNATIVES", "LABEL_LISTS", "RamTrainingArguments", "coerced", "field_types"]

@@ -107,7 +107,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
 
 
 def _all(folder: Path) -> list[Path]:

@@ -1,4 +1,7 @@
-"""`ram-hf train`: every key of the YAML file as an option, which takes the place of what the file says."""
+"""`ram-hf train`: every key of the YAML file as an option, which takes the place of what the file says.
+
+Only the standard library is imported until it runs.
+"""
 
 import argparse
 import json
@@ -6,9 +9,7 @@ from dataclasses import Field, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from transformers.hf_argparser import string_to_bool
-
-from .arguments import ALTERNATIVES, LABEL_LISTS, RamTrainingArguments, field_types, read_config
+from .arguments import ALTERNATIVES, LABEL_LISTS, RamTrainingArguments, field_types
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,8 @@ def read_arguments(args: argparse.Namespace) -> RamTrainingArguments:
         ValueError: when a key of the file is unknown, a required option is missing, or two fields contradict each
             other.
     """
+    from .config_file import read_config
+
     given = {name: value for name, value in vars(args).items() if name in field_types()}
     for name in LABEL_LISTS:
         if len(given.get(name, ())) == 1:
@@ -56,6 +59,14 @@ def read_arguments(args: argparse.Namespace) -> RamTrainingArguments:
     if missing := [f"--{name}" for name in ("model", "dataset", "output_dir") if name not in values]:
         raise ValueError(f"The following options are required: {', '.join(missing)}. See `ram-hf train --help`.")
     return RamTrainingArguments(**values)
+
+
+def true_or_false(text: str) -> bool:
+    """Read a truth value from the command line; argparse shows this name when it cannot."""
+    for value, words in ((True, ("true", "yes", "1")), (False, ("false", "no", "0"))):
+        if text.lower() in words:
+            return value
+    raise ValueError(text)
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -87,7 +98,7 @@ def _add_option(parser: argparse.ArgumentParser, item: Field, hint: Any) -> None
 def _reading(kind: Any) -> dict[str, Any]:
     """How argparse reads a value of this type."""
     if kind is bool:
-        return {"type": string_to_bool, "nargs": "?", "const": True}
+        return {"type": true_or_false, "nargs": "?", "const": True}
     if get_origin(kind) is Literal:
         return {"choices": get_args(kind)}
     if get_origin(kind) is list:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ram_hf.training.arguments import RamTrainingArguments, read_config
+from ram_hf.training.arguments import RamTrainingArguments
+from ram_hf.training.config_file import read_config
 from tests.training.conftest import parse_arguments
 
 REQUIRED = {"model": "a/clip", "dataset": "a/dataset", "output_dir": "runs/a", "label_column": "labels"}
@@ -138,6 +139,7 @@ def test_unknown_key_in_yaml(config, line, message):
         (["--no_gather_los"], r"There is no option '--no_gather_los'\. Did you mean '--no_gather_loss'"),
         (["--max_steps", "many"], "max-steps: invalid int value: 'many'"),
         (["--max_steps"], "max-steps: expected one argument"),
+        (["--streaming", "perhaps"], "streaming: invalid true_or_false value: 'perhaps'"),
         (["--mixed_precision", "fp4"], "invalid choice: 'fp4'"),
         (["--ram_config", "[1]"], r"ram-config: invalid json_object value: '\[1\]'"),
         (["stray"], "Unrecognized arguments: stray"),

@@ -70,6 +70,14 @@ def test_the_newest_stay(tmp_path, keep, left):
     assert find_newest(str(tmp_path)) == tmp_path / "step-00000100"
 
 
+def test_the_newest_is_that_of_the_last_step_whatever_was_written_when(tmp_path):
+    for step in (3, 41, 100, 7, 20):
+        (tmp_path / f"step-{step:08d}").mkdir()
+    assert find_newest(tmp_path).name == "step-00000100"
+    save_checkpoint(tmp_path, make_checkpoint(101), keep=3)
+    assert names(tmp_path) == ["step-00000041", "step-00000100", "step-00000101"]
+
+
 def test_a_step_that_is_done_again_takes_the_place_of_the_first(tmp_path):
     save_checkpoint(tmp_path, make_checkpoint(5), keep=2)
     save_checkpoint(tmp_path, make_checkpoint(5)._replace(facts={"model": "other"}), keep=2)
@@ -85,7 +93,15 @@ def test_where_there_is_none(tmp_path):
 
 
 def test_other_files_are_no_checkpoints_and_stay(tmp_path):
-    others = ["notes.txt", "step-0000000", "step-000000099", "step-0000000x", "xstep-00000009", ".step-000000099"]
+    others = [
+        "notes.txt",
+        "step-0000000",
+        "step-000000099",
+        "step-0000000x",
+        "xstep-00000009",
+        ".step-000000099",
+        ".step-00000009.",
+    ]
     for name in others:
         (tmp_path / name).mkdir()
     assert find_newest(tmp_path) is None
