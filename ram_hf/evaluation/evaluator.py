@@ -112,7 +112,7 @@ def evaluate_model(
                 output = model(pixel_values, label_features=features[setting], output_transport_plan=boxes is not None)
                 found.scores[index][setting] = output.scores.float().cpu().numpy()
                 if boxes is not None:
-                    grid = _patch_grid(model, pixel_values)
+                    grid = model.config.patch_grid(*pixel_values.shape[-2:])
                     _play(found.games[setting], output, boxes, batch["sizes"], grid, names[setting])
 
     found = _merge([found] if accelerator is None else _gather(found))
@@ -152,11 +152,6 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in in_training:
             module.training = True
-
-
-def _patch_grid(model: nn.Module, pixel_values: Tensor) -> tuple[int, int]:
-    patch_size = model.config.clip_config.vision_config.patch_size
-    return pixel_values.shape[-2] // patch_size, pixel_values.shape[-1] // patch_size
 
 
 def _play(

@@ -101,6 +101,13 @@ class RamConfig(PreTrainedConfig):
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
+    def patch_grid(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
+        """Rows and columns of patches of an image that size, in pixels; of the model's own where left out."""
+        vision = self.clip_config.vision_config
+        height = vision.image_size if height is None else height
+        width = vision.image_size if width is None else width
+        return height // vision.patch_size, width // vision.patch_size
+
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
         """Read a configuration from the Hub, a folder, or the package ("ram-tiny")."""

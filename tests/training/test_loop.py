@@ -264,7 +264,7 @@ def test_a_ram_model_trains_on(options, tmp_path):
     again = {**options, "model": options["output_dir"], "output_dir": str(tmp_path / "again"), "max_steps": 2}
     train(RamTrainingArguments(**again))
     assert RamModel.from_pretrained(again["output_dir"]).config.ladder_tokens == 8
-    with pytest.raises(ValueError, match=r"`ram_config` sets `ladder_layers` but the RAM checkpoint"):
+    with pytest.raises(ValueError, match=r"`config` sets `ladder_layers` but the RAM checkpoint"):
         train(RamTrainingArguments(**{**again, "ram_config": {"ladder_layers": [1]}, "resume": False}))
 
 
