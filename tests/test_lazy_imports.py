@@ -96,7 +96,7 @@ def test_loaders_are_left_as_they_were():
     assert "_WatchedLoader" not in run_python(code)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"train"}))  # whose options transformers lists
 def test_a_command_imports_the_standard_library_alone_until_it_runs(command):
     code = f"""
 import sys

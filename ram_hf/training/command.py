@@ -1,23 +1,28 @@
 """`ram-hf train`: every key of the YAML file as an option, which takes the place of what the file says.
 
-Only the standard library is imported until it runs.
+Its options take transformers to list; `ram-hf --help` does not ask for them.
 """
 
 import argparse
 import json
-from dataclasses import Field, fields
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from .arguments import ALTERNATIVES, LABEL_LISTS, RamTrainingArguments, field_types
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add an option for each field of [`RamTrainingArguments`]; only those that are given are in the result."""
+    from transformers import HfArgumentParser
+
     parser.add_argument("--config", metavar="YAML", help="file that holds any of the options below by their names")
-    hints = field_types()
-    for item in fields(RamTrainingArguments):
-        _add_option(parser, item, hints[item.name])
+    # As argparse's `parents` do, but those are taken only where a parser is made.
+    for option in HfArgumentParser(RamTrainingArguments, add_help=False)._actions:
+        if isinstance(option.default, bool | int | float | str):
+            option.help = f"{option.help} (default: {option.default})"
+        option.default, option.required = argparse.SUPPRESS, False
+        if option.type is dict:
+            option.type = json_object
+        parser._add_action(option)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,53 +66,12 @@ def read_arguments(args: argparse.Namespace) -> RamTrainingArguments:
     return RamTrainingArguments(**values)
 
 
-def true_or_false(text: str) -> bool:
-    """Read a truth value from the command line; argparse shows this name when it cannot."""
-    for value, words in ((True, ("true", "yes", "1")), (False, ("false", "no", "0"))):
-        if text.lower() in words:
-            return value
-    raise ValueError(text)
-
-
 def json_object(text: str) -> dict[str, Any]:
     """Read a JSON object from the command line; argparse shows this name when it cannot."""
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError(text)
     return value
-
-
-def _add_option(parser: argparse.ArgumentParser, item: Field, hint: Any) -> None:
-    kinds = [hint] if get_origin(hint) not in (Union, UnionType) else [k for k in get_args(hint) if k is not NoneType]
-    about = item.metadata["help"]
-    if isinstance(item.default, bool | int | float | str):
-        about += f" (default: {item.default})"
-    parser.add_argument(
-        *_spellings(item.name), dest=item.name, default=argparse.SUPPRESS, help=about, **_reading(kinds[0])
-    )
-    if item.default is True:
-        parser.add_argument(
-            *_spellings(f"no_{item.name}"),
-            dest=item.name,
-            default=argparse.SUPPRESS,
-            help=f"turn `{item.name}` off",
-            action="store_false",
-        )
-
-
-def _reading(kind: Any) -> dict[str, Any]:
-    """How argparse reads a value of this type."""
-    if kind is bool:
-        return {"type": true_or_false, "nargs": "?", "const": True}
-    if get_origin(kind) is Literal:
-        return {"choices": get_args(kind)}
-    if get_origin(kind) is list:
-        return {"type": get_args(kind)[0], "nargs": "+"}
-    return {"type": json_object if get_origin(kind) is dict else kind}
-
-
-def _spellings(name: str) -> list[str]:
-    return list(dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]))
 
 
 __all__ = ["add_arguments", "read_arguments", "run"]

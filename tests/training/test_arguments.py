@@ -139,7 +139,7 @@ def test_unknown_key_in_yaml(config, line, message):
         (["--no_gather_los"], r"There is no option '--no_gather_los'\. Did you mean '--no_gather_loss'"),
         (["--max_steps", "many"], "max-steps: invalid int value: 'many'"),
         (["--max_steps"], "max-steps: expected one argument"),
-        (["--streaming", "perhaps"], "streaming: invalid true_or_false value: 'perhaps'"),
+        (["--streaming", "perhaps"], "streaming: Truthy value expected: got perhaps"),
         (["--mixed_precision", "fp4"], "invalid choice: 'fp4'"),
         (["--ram_config", "[1]"], r"ram-config: invalid json_object value: '\[1\]'"),
         (["stray"], "Unrecognized arguments: stray"),
