@@ -5,7 +5,7 @@ Its options take transformers to list; `ram-hf --help` does not ask for them.
 
 import argparse
 import json
-from typing import Any
+from typing import Any, get_origin
 
 from .arguments import ALTERNATIVES, LABEL_LISTS, RamTrainingArguments, field_types
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if isinstance(option.default, bool | int | float | str):
             option.help = f"{option.help} (default: {option.default})"
         option.default, option.required = argparse.SUPPRESS, False
-        if option.type is dict:
+        if get_origin(option.type) is dict:
             option.type = json_object
         parser._add_action(option)
 
