@@ -199,7 +199,7 @@ def _iterate(
         column = torch.where(running, new_column, column)
         num_iterations += running.view(-1)
         running = running & ~(change < tolerance)
-        if row.device.type == "cpu" and not running.any():
+        if reads_freely(row) and not running.any():
             break
     return row, column, num_iterations
 
