@@ -75,8 +75,8 @@ def train_values(model: RamModel, expected: dict, meta: dict) -> dict[str, torch
     pixel_values, input_ids = expected["pixel_values"], expected["input_ids"]
     config, seen = model.config, meta["seen"]
     with torch.no_grad():
-        streams = model._frozen_streams(pixel_values, False)
-        teacher_patches = model._teacher_patch_features(*streams)
+        streams = model.image_encoder.encode_below(model.clip, model.ladder, pixel_values, False)
+        teacher_patches = model.image_encoder.encode_for_teacher(model.clip, model.ladder, streams)
         teacher_labels = model.label_encoder.encode_for_teacher(model.clip, model.prompts, input_ids)
         embeds = [torch.nn.functional.normalize(features, dim=-1) for features in (teacher_patches, teacher_labels)]
         scale, sharpness = model.clip.logit_scale.exp(), config.teacher_sharpness

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .model.processing_ram import RamProcessor
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_EXPORTS[name], __name__), name)

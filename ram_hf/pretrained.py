@@ -8,7 +8,7 @@ import torch
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
 from .model.checkpoint_kind import kind_of_checkpoint
-from .model.configuration_ram import RamConfig
+from .model.configuration_ram import check_field_names
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
 
@@ -62,9 +62,8 @@ def load_model(
 
 
 def _set_fields(model: RamModel, fields: Mapping[str, Any], name: str) -> None:
+    check_field_names(fields)
     for field, value in fields.items():
-        if field not in RamConfig.__dataclass_fields__:
-            raise ValueError(f"`config` holds {field!r}, which is no field of RamConfig.")
         present = getattr(model.config, field)
         if field in _FIXED_IN_A_CHECKPOINT and value != present:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Tags drawn on the picture: boxes, scores, and where each label is.
+"""Tags drawn on the image: boxes, scores, and where each label is.
 
 >>> draw_tags(Image.open("street.jpg"), tagger("street.jpg", candidate_labels=["dog"], return_regions=True))
 """
@@ -23,24 +23,24 @@ _INK, _PAPER, _FAINT = "#1A1A1A", "#FFFFFF", "#D9D9D9"
 _SIDE = (
     512,
     1600,
-)  # the longer side that the picture is drawn with, pixels: small ones grow, so that text can be read
+)  # the longer side that the image is drawn with, pixels: small ones grow, so that text can be read
 _HEAT_OPACITY = 0.65
 _MAPS_IN_A_ROW = 4
 _SHORTEST = 64  # pixels to which the shorter side of a strip is stretched, or there would be nothing to see
 
 
 def draw_tags(image: Image.Image, tags: Sequence[Mapping[str, Any]], *, max_heat_maps: int = 8) -> Image.Image:
-    """Draw a picture with its tags: a box for each label, a list of scores, and a heat map for each label.
+    """Draw an image with its tags: a box for each label, a list of scores, and a heat map for each label.
 
     Args:
-        image: the picture, of any size and mode. It is drawn with a longer side of 512 to 1600 pixels.
+        image: the image, of any size and mode. It is drawn with a longer side of 512 to 1600 pixels.
         tags: best first, `{"label", "score"}` with, where known, `heat_map` (array of shape (rows, columns), in
-            [0, 1], over the whole picture), `box` ({xmin, ymin, xmax, ymax}) and `peak` ({x, y}), in pixels of the
-            picture, as the pipeline's `return_regions=True` gives them.
+            [0, 1], over the whole image), `box` ({xmin, ymin, xmax, ymax}) and `peak` ({x, y}), in pixels of the
+            image, as the pipeline's `return_regions=True` gives them.
         max_heat_maps: draw at most so many heat maps.
 
     Returns:
-        A new RGB picture.
+        A new RGB image.
 
     Raises:
         ValueError: when a heat map is not two-dimensional or not finite.
@@ -78,7 +78,7 @@ def _drawn_size(size: tuple[int, int]) -> tuple[int, int]:
 def _with_boxes(
     image: Image.Image, original: tuple[int, int], tags: Sequence[Mapping[str, Any]], unit: int
 ) -> Image.Image:
-    """The picture with each label's box and the label on it; the best label is drawn last, on top."""
+    """The image with each label's box and the label on it; the best label is drawn last, on top."""
     image = image.copy()
     draw = ImageDraw.Draw(image)
     x_scale, y_scale = image.width / original[0], image.height / original[1]
@@ -107,7 +107,7 @@ def _plate(
     *,
     limit: tuple[int, int],
 ) -> None:
-    """Text on a plate of colour, moved inside the picture where it would stick out."""
+    """Text on a plate of colour, moved inside the image where it would stick out."""
     font = _font(round(unit * 0.8))
     text = _fitting(text, font, limit[0] - unit)
     width, height = font.getlength(text) + unit * 0.5, unit * 1.1
@@ -118,7 +118,7 @@ def _plate(
 
 
 def _legend(tags: Sequence[Mapping[str, Any]], unit: int, height: int) -> Image.Image:
-    """The labels with their scores, a bar each; as many as fit beside the picture, at least three."""
+    """The labels with their scores, a bar each; as many as fit beside the image, at least three."""
     font = _font(unit)
     width, row = unit * 15, round(unit * 1.9)
     shown = tags[: max(3, (height - unit) // row)]
@@ -140,7 +140,7 @@ def _legend(tags: Sequence[Mapping[str, Any]], unit: int, height: int) -> Image.
 def _heat_maps(
     image: Image.Image, tags: Sequence[Mapping[str, Any]], most: int, unit: int, *, width: int
 ) -> Image.Image | None:
-    """A strip of small copies of the picture, each under its label's heat, and what the colours mean."""
+    """A strip of small copies of the image, each under its label's heat, and what the colours mean."""
     hot = [(number, tag) for number, tag in enumerate(tags) if tag.get("heat_map") is not None][:most]
     if not hot:
         return None
@@ -169,12 +169,12 @@ def _heat_maps(
     return panel
 
 
-def _under_heat(picture: Image.Image, heat_map: Any) -> Image.Image:
+def _under_heat(image: Image.Image, heat_map: Any) -> Image.Image:
     heat = np.asarray(heat_map, dtype=np.float32)
     if heat.ndim != 2 or heat.size == 0 or not np.isfinite(heat).all():
         raise ValueError(f"`heat_map` must be finite, of shape (rows, columns), got shape {heat.shape}.")
-    smooth = Image.fromarray(heat).resize(picture.size, Image.Resampling.BICUBIC)
-    return Image.blend(picture, Image.fromarray(heat_to_colours(np.asarray(smooth))), _HEAT_OPACITY)
+    smooth = Image.fromarray(heat).resize(image.size, Image.Resampling.BICUBIC)
+    return Image.blend(image, Image.fromarray(heat_to_colours(np.asarray(smooth))), _HEAT_OPACITY)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 _FOLDER = Path(__file__).parents[1] / "bundled"  # not there where this file travels without the package
 
+_Name = TypeVar("_Name", bound=str | os.PathLike[str] | None)
 
-def find_bundled(name_or_path: str | os.PathLike) -> str | os.PathLike:
+
+def find_bundled(name_or_path: _Name) -> _Name | str:
     """Folder of the model that the package brings under a name, such as "ram-tiny"; anything else as it came.
 
     A folder of that name in the working directory goes first, as with every name that `from_pretrained` takes.

@@ -1,9 +1,14 @@
 """Configuration of Recover and Match: the facts that the forward pass needs."""
 
+import os
+from collections.abc import Iterable
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPConfig, PreTrainedConfig
 
 from .bundled import find_bundled
+from .suggestions import did_you_mean
 
 # Whether this file is a checkpoint's own copy, in a program that does not have the package.
 _IS_SHIPPED = __name__.startswith("transformers_modules.")
@@ -84,7 +89,7 @@ class RamConfig(PreTrainedConfig):
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.clip_config is None:
             self.clip_config = CLIPConfig()
         elif isinstance(self.clip_config, dict):
@@ -109,12 +114,14 @@ class RamConfig(PreTrainedConfig):
         return height // vision.patch_size, width // vision.patch_size
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read a configuration from the Hub, a folder, or the package ("ram-tiny")."""
         return super().get_config_dict(find_bundled(pretrained_model_name_or_path), **kwargs)
 
     @classmethod
-    def from_dict(cls, config_dict, **kwargs):
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Build from a dictionary; refuses that of another model, which would be kept silently."""
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
@@ -124,7 +131,7 @@ class RamConfig(PreTrainedConfig):
             )
         return super().from_dict(config_dict, **kwargs)
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Check the rules between fields; part of the `@strict` validation."""
         vision, text = self.clip_config.vision_config, self.clip_config.text_config
         _check_layers("ladder_layers", self.ladder_layers, vision.num_hidden_layers, "vision")
@@ -158,6 +165,14 @@ class RamConfig(PreTrainedConfig):
             )
 
 
+def check_field_names(names: Iterable[str]) -> None:
+    """Refuse a name that is no field of [`RamConfig`], which would be kept silently."""
+    for name in names:
+        if name not in RamConfig.__dataclass_fields__:
+            known = RamConfig.__annotations__
+            raise ValueError(f"`config` holds {name!r}, which is no field of RamConfig. {did_you_mean(name, known)}")
+
+
 def _last_layers(num_layers: int) -> list[int]:
     return list(range(num_layers))[-_DEFAULT_NUM_LAYERS:]
 
@@ -171,7 +186,7 @@ def _check_layers(name: str, layers: list[int] | None, num_layers: int, tower: s
         )
 
 
-__all__ = ["RamConfig"]
+__all__ = ["RamConfig", "check_field_names"]
 
 # `save_pretrained` copies this folder and names its classes in `auto_map`: checkpoints load without this package.
 RamConfig.register_for_auto_class()

@@ -44,6 +44,17 @@ def check_label_features(label_features: Tensor, width: int) -> None:
         raise ValueError("`label_features` hold NaN or infinite values.")
 
 
+def check_label_source(input_ids: Tensor | None, label_features: Tensor | None, *, teach: bool) -> None:
+    """Refuse labels that come in no form or in both, or as features where the teacher is to encode them too."""
+    if (input_ids is None) == (label_features is None):
+        raise ValueError("Pass the labels either as `input_ids` or as `label_features`, and not as both.")
+    if teach and input_ids is None:
+        raise ValueError(
+            "In training the frozen teacher encodes the labels too: pass `input_ids` instead of `label_features`, "
+            "or set `teacher_weight` to 0 in the configuration."
+        )
+
+
 def check_labels(labels: Tensor, expected: tuple[int, int]) -> None:
     """Refuse targets of the wrong shape, or that are none of 1, 0 and -1."""
     if not isinstance(labels, Tensor):
@@ -81,4 +92,4 @@ def check_input_ids(input_ids: Tensor, attention_mask: Tensor | None, text_confi
             raise ValueError("The labels are padded on the left; CLIP's text tower takes them padded on the right.")
 
 
-__all__ = ["check_input_ids", "check_label_features", "check_labels", "check_pixel_values"]
+__all__ = ["check_input_ids", "check_label_features", "check_label_source", "check_labels", "check_pixel_values"]

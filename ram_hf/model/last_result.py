@@ -13,8 +13,8 @@ class LastResult:
     Safe with threads: an entry is read once, never changed, and replaced as a whole.
     """
 
-    def __init__(self):
-        self._entry: tuple | None = None
+    def __init__(self) -> None:
+        self._entry: tuple[Any, ...] | None = None
 
     def get(self, inputs: Sequence[Tensor], weights: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
         """The result for `inputs`, compared by content, and `weights`, compared by what tells that they changed."""
@@ -32,7 +32,7 @@ class LastResult:
         entry = self._entry
         if entry is not None:
             known_state, known_inputs, result = entry
-            if known_state == state and len(known_inputs) == len(inputs) and all(map(_is_same, inputs, known_inputs)):
+            if known_state == state and _are_same(inputs, known_inputs):
                 return result
         result = compute()
         self._entry = (state, [(tensor, _version(tensor), tensor.detach().clone()) for tensor in inputs], result)
@@ -47,11 +47,18 @@ def _version(tensor: Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
 
 
-def _is_same(tensor: Tensor, known: tuple[Tensor, int | None, Tensor]) -> bool:
-    source, version, content = known
-    if not tensor.requires_grad and source is tensor and version is not None and tensor._version == version:
-        return True  # without asking the device
-    return content.device == tensor.device and content.dtype == tensor.dtype and torch.equal(content, tensor)
+def _are_same(tensors: Sequence[Tensor], known: Sequence[tuple[Tensor, int | None, Tensor]]) -> bool:
+    if len(tensors) != len(known):
+        return False
+    answers = []
+    for tensor, (source, version, content) in zip(tensors, known, strict=True):
+        if not tensor.requires_grad and source is tensor and version is not None and tensor._version == version:
+            continue  # without asking the device
+        if (content.shape, content.device, content.dtype) != (tensor.shape, tensor.device, tensor.dtype):
+            return False
+        answers.append((content == tensor).all())
+    # The device is asked once.
+    return not answers or bool(torch.stack([answer.to(answers[0].device) for answer in answers]).all())
 
 
 __all__ = ["LastResult"]

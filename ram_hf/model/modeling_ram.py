@@ -15,30 +15,18 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .bundled import find_bundled
 from .checkpoint_kind import load_clip, refuse_missing_folder
-from .configuration_ram import RamConfig
-from .input_checks import check_label_features, check_labels, check_pixel_values
+from .configuration_ram import RamConfig, check_field_names
+from .image_encoder import ImageEncoder
+from .input_checks import check_label_features, check_label_source, check_labels, check_pixel_values
 from .label_encoder import LabelEncoder, PromptLayer
-from .ladder_adapter import (
-    LadderLayer,
-    TwoStreamLayer,
-    local_stream_layer,
-    main_stream_layer,
-    value_attention,
-)
+from .ladder_adapter import LadderLayer
 from .losses import label_loss
-from .optimal_transport import (
-    cost_from_similarity,
-    largest_teacher_cost,
-    patch_marginal_from_similarity,
-    sinkhorn,
-    teacher_cost,
-)
+from .matching import MatchingTemperatures, match_patches
+from .optimal_transport import teacher_cost
 
 # Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike;
 # the published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
 _TRAINING_FREE_TEMPERATURE_RATIO = 4.0
-# Without gradients images are matched in pieces: 256 MiB of float32 for each of the few tensors as large as the plan.
-_PLAN_ENTRIES_AT_ONCE = 2**26
 
 
 @dataclass
@@ -77,15 +65,6 @@ class RamOutput(ModelOutput):
     local_loss: Tensor | None = None
 
 
-class MatchingTemperatures(nn.Module):
-    """The two trainable temperatures; a module of their own, which stays in float32 beside half-precision weights."""
-
-    def __init__(self):
-        super().__init__()
-        self.global_temperature = nn.Parameter(torch.empty(()))
-        self.local_temperature = nn.Parameter(torch.empty(()))
-
-
 class RamPreTrainedModel(PreTrainedModel):
     """Weights, loading and initialisation of Recover and Match models."""
 
@@ -105,7 +84,7 @@ class RamPreTrainedModel(PreTrainedModel):
     _skip_keys_device_placement = ["clip_layer"]  # noqa: RUF012  (a device map would move the layer like an input)
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         # transformers 5 builds models without storage: every number of ours that a checkpoint may lack is set here,
         # for the module that owns it (transformers skips modules without parameters of their own).
         super()._init_weights(module)
@@ -122,7 +101,9 @@ class RamPreTrainedModel(PreTrainedModel):
         self.clip.requires_grad_(False)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
+    ) -> Any:
         """Load a RAM model from the Hub, a folder, or the package ("ram-tiny"); see `PreTrainedModel.from_pretrained`.
 
         Raises:
@@ -183,7 +164,7 @@ class RamModel(RamPreTrainedModel):
                     text.hidden_size, config.prompt_tokens, text.max_position_embeddings
                 )
         self.label_encoder = LabelEncoder()
-        self.plain_layer = TwoStreamLayer()
+        self.image_encoder = ImageEncoder()
         # After CLIP, so that `model.dtype`, which is that of the first parameter, is CLIP's.
         self.temperatures = MatchingTemperatures()
         self.loss_function = label_loss  # of logits and labels; training in several processes gives another
@@ -192,7 +173,7 @@ class RamModel(RamPreTrainedModel):
 
     @classmethod
     def from_clip(
-        cls, clip: str | os.PathLike | CLIPModel, *, config: dict[str, Any] | None = None, **kwargs
+        cls, clip: str | os.PathLike[str] | CLIPModel, *, config: dict[str, Any] | None = None, **kwargs: Any
     ) -> "RamModel":
         """Wrap a CLIP checkpoint; useful at once, without training.
 
@@ -214,9 +195,7 @@ class RamModel(RamPreTrainedModel):
             TypeError: when keyword arguments come with a `CLIPModel`, which is loaded already.
         """
         settings = {"ladder_tokens": 0, "prompt_tokens": 0, **(config or {})}
-        unknown = sorted(set(settings) - set(RamConfig.__dataclass_fields__))
-        if unknown:
-            raise ValueError(f"`config` holds fields that RamConfig does not have: {', '.join(unknown)}.")
+        check_field_names(settings)
         if isinstance(clip, CLIPModel):
             if kwargs:
                 raise TypeError(f"A CLIPModel is loaded already, so {sorted(kwargs)} can have no effect.")
@@ -319,11 +298,7 @@ class RamModel(RamPreTrainedModel):
             ValueError: when `pixel_values` are of the wrong shape or not finite.
         """
         check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
-        main = self._embed_patches(pixel_values, interpolate_pos_encoding)
-        for index, layer in enumerate(self.clip.vision_model.encoder.layers):
-            tokens = self.ladder[str(index)].tokens if str(index) in self.ladder else None
-            main, _ = main_stream_layer(layer, main, extra_tokens=tokens)
-        return self._project(main[:, 0])
+        return self.image_encoder.encode_whole(self.clip, self.ladder, pixel_values, interpolate_pos_encoding)
 
     def get_patch_features(
         self, pixel_values: Tensor, label_features: Tensor, *, interpolate_pos_encoding: bool = False
@@ -343,123 +318,10 @@ class RamModel(RamPreTrainedModel):
         """
         check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
         label_features = self._to_model(label_features)
-        streams = self._frozen_streams(pixel_values, interpolate_pos_encoding)
-        _, patch_features = self._recover(*streams, label_features, self.config.patch_grid(*pixel_values.shape[-2:]))
+        grid = self.config.patch_grid(*pixel_values.shape[-2:])
+        streams = self.image_encoder.encode_below(self.clip, self.ladder, pixel_values, interpolate_pos_encoding)
+        _, patch_features = self.image_encoder.encode(self.clip, self.ladder, streams, label_features, grid)
         return patch_features
-
-    def _embed_patches(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
-        vision = self.clip.vision_model
-        return vision.pre_layrnorm(vision.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding))
-
-    def _frozen_streams(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> tuple[Tensor, Tensor]:
-        """Both streams below the first ladder layer, where student and teacher are the same computation."""
-        main = self._embed_patches(pixel_values, interpolate_pos_encoding)
-        local = main[:, 1:]
-        for layer in self.clip.vision_model.encoder.layers[: self._first_ladder_layer]:
-            main, local = self.plain_layer(main, local, clip_layer=layer)
-        return main, local
-
-    def _recover(
-        self, main: Tensor, local: Tensor, label_features: Tensor, grid: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """The layers from the first ladder layer on. Returns image features (B, D) and patch features (B, P, D)."""
-        layers = self.clip.vision_model.encoder.layers
-        if torch.is_grad_enabled() and self.plain_layer.gradient_checkpointing and not main.requires_grad:
-            main = main.detach().requires_grad_()  # as for the labels
-        for index, layer in enumerate(layers[self._first_ladder_layer :], start=self._first_ladder_layer):
-            if str(index) in self.ladder:
-                main, local = self.ladder[str(index)](main, local, label_features, grid=grid, clip_layer=layer)
-            else:
-                main, local = self.plain_layer(main, local, clip_layer=layer)
-        return self._project(main[:, 0]), self._project(local)
-
-    @torch.no_grad()
-    def _teacher_patch_features(self, main: Tensor, local: Tensor) -> Tensor:
-        """The same frozen CLIP without ladder. Returns (B, P, D)."""
-        *layers, last = self.clip.vision_model.encoder.layers[self._first_ladder_layer :]
-        for layer in layers:
-            main, values = main_stream_layer(layer, main)
-            local = local.to(main.device) + value_attention(layer.self_attn, values)
-        return self._project(local_stream_layer(last, main, local))
-
-    def _project(self, tokens: Tensor) -> Tensor:
-        return self.clip.visual_projection(self.clip.vision_model.post_layernorm(tokens))
-
-    @property
-    def _first_ladder_layer(self) -> int:
-        # Without ladder layers the last layer counts as one, so that there is a layer to go on with.
-        last = self.clip.config.vision_config.num_hidden_layers - 1
-        return min(self.config.ladder_layers or [last])
-
-    # --- matching ---------------------------------------------------------------------------------------------------
-
-    def match(
-        self,
-        patch_embeds: Tensor,
-        label_embeds: Tensor,
-        *,
-        teacher_costs: Tensor | None = None,
-        output_transport_plan: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Match patches to labels by optimal transport (KCOT), in float32.
-
-        The gradient flows through the similarities alone; marginals and plan are constants to it.
-
-        Args:
-            patch_embeds: L2-normalised, shape (B, P, D).
-            label_embeds: L2-normalised, shape (L, D).
-            teacher_costs: `-log q` of the teacher, shape (B, P, L), in training.
-            output_transport_plan: return the plan as well.
-
-        Returns:
-            Local logits (B, L), patch marginal (B, P) and the plan (B, P, L) or None.
-        """
-        with torch.autocast(patch_embeds.device.type, enabled=False):
-            patch_embeds, label_embeds = patch_embeds.float(), label_embeds.float()
-            similarity_sums, patch_marginals, plans = [], [], []
-            for index in self._image_chunks(patch_embeds, label_embeds):
-                similarity = patch_embeds[index] @ label_embeds.T  # (images, P, L)
-                patch_marginal = patch_marginal_from_similarity(
-                    similarity, temperature=self.config.patch_marginal_temperature
-                )
-                cost = cost_from_similarity(similarity, logit_scale=self._logit_scale)
-                epsilon, largest_cost = self.config.epsilon, 1.0
-                if teacher_costs is not None:
-                    cost = cost + self.config.teacher_weight * teacher_costs[index]
-                    epsilon = epsilon + self.config.teacher_weight
-                    largest_cost += self.config.teacher_weight * largest_teacher_cost(
-                        patch_embeds.shape[1], sharpness=self.config.teacher_sharpness
-                    )
-                num_labels = label_embeds.shape[0]
-                plan = sinkhorn(
-                    cost,
-                    patch_marginal,
-                    cost.new_full((num_labels,), 1 / num_labels),
-                    epsilon=epsilon,
-                    largest_cost=largest_cost,
-                    tolerance=self.config.sinkhorn_tolerance,
-                    max_iterations=self.config.sinkhorn_max_iterations,
-                ).plan
-                similarity_sums.append((plan * similarity).sum(dim=1))
-                patch_marginals.append(patch_marginal)
-                if output_transport_plan:
-                    plans.append(plan)
-            local_logits = torch.cat(similarity_sums) / self.temperatures.local_temperature.float()
-            if self.config.normalize_plan:
-                local_logits = local_logits * label_embeds.shape[0]  # each label's column holds 1 / L of the mass
-        return local_logits, torch.cat(patch_marginals), torch.cat(plans) if plans else None
-
-    @property
-    def _logit_scale(self) -> Tensor:
-        return self.clip.logit_scale.detach().float().exp()
-
-    @staticmethod
-    def _image_chunks(patch_embeds: Tensor, label_embeds: Tensor) -> list[slice]:
-        num_images, num_patches, _ = patch_embeds.shape
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return [slice(num_images)]
-        at_once = max(1, _PLAN_ENTRIES_AT_ONCE // (num_patches * label_embeds.shape[0]))
-        return [slice(start, start + at_once) for start in range(0, num_images, at_once)]
 
     # --- all together -----------------------------------------------------------------------------------------------
 
@@ -498,14 +360,8 @@ class RamModel(RamPreTrainedModel):
             ValueError: when an input is missing, of the wrong shape or out of range.
         """
         check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
-        if (input_ids is None) == (label_features is None):
-            raise ValueError("Pass the labels either as `input_ids` or as `label_features`, and not as both.")
         teach = labels is not None and self.training and self.config.teacher_weight > 0
-        if teach and input_ids is None:
-            raise ValueError(
-                "In training the frozen teacher encodes the labels too: pass `input_ids` instead of `label_features`, "
-                "or set `teacher_weight` to 0 in the configuration."
-            )
+        check_label_source(input_ids, label_features, teach=teach)
         if label_features is None:
             label_features = self.get_label_features(input_ids, attention_mask)
         label_features = self._to_model(label_features)
@@ -513,9 +369,10 @@ class RamModel(RamPreTrainedModel):
             check_labels(labels, (pixel_values.shape[0], label_features.shape[0]))
 
         # 1. Recover what each patch shows.
-        streams = self._frozen_streams(pixel_values, interpolate_pos_encoding)
-        image_features, patch_features = self._recover(
-            *streams, label_features, self.config.patch_grid(*pixel_values.shape[-2:])
+        grid = self.config.patch_grid(*pixel_values.shape[-2:])
+        streams = self.image_encoder.encode_below(self.clip, self.ladder, pixel_values, interpolate_pos_encoding)
+        image_features, patch_features = self.image_encoder.encode(
+            self.clip, self.ladder, streams, label_features, grid
         )
         image_embeds = F.normalize(image_features.float(), dim=-1)
         patch_embeds = F.normalize(patch_features.float(), dim=-1)
@@ -523,8 +380,14 @@ class RamModel(RamPreTrainedModel):
 
         # 2. Match patches to labels.
         teacher_costs = self._teacher_costs(streams, input_ids, labels) if teach else None
-        local_logits, patch_marginal, plan = self.match(
-            patch_embeds, label_embeds, teacher_costs=teacher_costs, output_transport_plan=output_transport_plan
+        local_logits, patch_marginal, plan = match_patches(
+            patch_embeds,
+            label_embeds,
+            self.config,
+            logit_scale=self._logit_scale,
+            local_temperature=self.temperatures.local_temperature,
+            teacher_costs=teacher_costs,
+            output_transport_plan=output_transport_plan,
         )
 
         # 3. Score: half from the whole image, half from the patches.
@@ -554,10 +417,10 @@ class RamModel(RamPreTrainedModel):
 
     @torch.no_grad()
     def _teacher_costs(self, streams: tuple[Tensor, Tensor], input_ids: Tensor, labels: Tensor) -> Tensor:
-        patch_embeds = F.normalize(self._teacher_patch_features(*streams).float(), dim=-1)
-        label_embeds = F.normalize(
-            self.label_encoder.encode_for_teacher(self.clip, self.prompts, input_ids).float(), dim=-1
-        )
+        patch_features = self.image_encoder.encode_for_teacher(self.clip, self.ladder, streams)
+        label_features = self.label_encoder.encode_for_teacher(self.clip, self.prompts, input_ids)
+        patch_embeds = F.normalize(patch_features.float(), dim=-1)
+        label_embeds = F.normalize(label_features.float(), dim=-1)
         with torch.autocast(patch_embeds.device.type, enabled=False):
             return teacher_cost(
                 patch_embeds @ label_embeds.T,
@@ -565,6 +428,10 @@ class RamModel(RamPreTrainedModel):
                 sharpness=self.config.teacher_sharpness,
                 absent=labels == 0,  # where a label is unknown the teacher's word is all there is
             )
+
+    @property
+    def _logit_scale(self) -> Tensor:
+        return self.clip.logit_scale.detach().float().exp()
 
 
 __all__ = ["RamModel", "RamOutput", "RamPreTrainedModel"]

@@ -26,9 +26,9 @@ _ARGUMENTS = sorted({*_FORWARD_ARGUMENTS, *_POSTPROCESS_ARGUMENTS, "batch_size",
 
 
 class RamTaggingPipeline(Pipeline):
-    """Tags pictures with any list of labels, and tells where each label is.
+    """Tags images with any list of labels, and tells where each label is.
 
-    Every argument of a call but the pictures may be given here already; a call overrides it.
+    Every argument of a call but the images may be given here already; a call overrides it.
 
     Args:
         model: a [`RamModel`], or a `CLIPModel`, which is wrapped as a training-free one. It is put into evaluation
@@ -61,13 +61,13 @@ class RamTaggingPipeline(Pipeline):
     def __init__(
         self,
         model: PreTrainedModel,
-        processor=None,
+        processor: Any = None,
         *,
-        tokenizer=None,
-        image_processor=None,
-        feature_extractor=None,
-        **kwargs,
-    ):
+        tokenizer: Any = None,
+        image_processor: Any = None,
+        feature_extractor: Any = None,
+        **kwargs: Any,
+    ) -> None:
         if any(part is not None for part in (tokenizer, image_processor, feature_extractor)):
             raise TypeError(
                 "This pipeline takes image processor and tokenizer as one: pass "
@@ -83,46 +83,46 @@ class RamTaggingPipeline(Pipeline):
 
     def __call__(
         self,
-        images,
+        images: Any,
         candidate_labels: str | Iterable[str] | None = None,
         *,
         batch_size: int | None = None,
         num_workers: int | None = None,
-        **kwargs,
-    ):
-        """Tag pictures.
+        **kwargs: Any,
+    ) -> Any:
+        """Tag images.
 
         Labels are encoded once: the same labels with the same template cost nothing in the next call, until the
         model's weights change.
 
         Args:
-            images: one picture, as [`read_image`] takes it (PIL picture, path, URL, bytes, array or tensor), or
+            images: one image, as [`read_image`] takes it (PIL image, path, URL, bytes, array or tensor), or
                 several: a list, a batch as one array, a generator, a column of a dataset, a `KeyDataset`.
             candidate_labels: label names, as a list or in one string with commas between them. Duplicates are
                 allowed.
-            batch_size: pictures that go through the model at once; 1 when left out.
-            num_workers: processes that read pictures ahead, for several pictures only; 0 when left out.
+            batch_size: images that go through the model at once; 1 when left out.
+            num_workers: processes that read images ahead, for several images only; 0 when left out.
             **kwargs: any of
 
-                - top_k (`int`): at most this many labels for each picture; all when None.
-                - threshold (`float`): only labels that score at least this. The scores of a picture sum to 1 over the
+                - top_k (`int`): at most this many labels for each image; all when None.
+                - threshold (`float`): only labels that score at least this. The scores of an image sum to 1 over the
                   given labels, so a threshold belongs to its list of labels.
                 - prompt_template (`str`): sentence that a label name is put into, with `{label}` or `{}` in its place;
                   the processor's own when None.
                 - return_regions (`bool`): tell also where each label is, see Returns.
 
         Returns:
-            For one picture a list of `{"label": str, "score": float}`, best first; for a list or an array a list of
-            such lists; else an iterator over them, which reads pictures when they are asked for.
+            For one image a list of `{"label": str, "score": float}`, best first; for a list or an array a list of
+            such lists; else an iterator over them, which reads images when they are asked for.
 
             With `return_regions` each label has also a `heat_map`, float32 of shape (rows, columns) over the whole
-            picture with 1 as its largest entry, a `peak` `{"x", "y"}` and a `box` `{"xmin", "ymin", "xmax", "ymax"}`,
-            in pixels of the upright picture; see [`label_region`].
+            image with 1 as its largest entry, a `peak` `{"x", "y"}` and a `box` `{"xmin", "ymin", "xmax", "ymax"}`,
+            in pixels of the upright image; see [`label_region`].
 
         Raises:
-            TypeError: when an argument is unknown, a label is not a string, or a picture is of an unknown kind.
+            TypeError: when an argument is unknown, a label is not a string, or an image is of an unknown kind.
             ValueError: when there are no labels, one is empty or too long, the template has no place for a label, or a
-                picture cannot be read.
+                image cannot be read.
             OSError: when there is no such file or address.
         """
         if candidate_labels is not None:
@@ -134,7 +134,7 @@ class RamTaggingPipeline(Pipeline):
             return []
         return super().__call__(inputs, batch_size=batch_size, num_workers=num_workers, **kwargs)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save model, processor and code, so that `pipeline` loads the folder with and without this package.
 
         Args:
@@ -161,7 +161,7 @@ class RamTaggingPipeline(Pipeline):
 
     # --- the steps that transformers calls --------------------------------------------------------------------------
 
-    def _sanitize_parameters(self, **kwargs) -> tuple[dict, dict, dict]:
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         for name in kwargs:
             if name not in _ARGUMENTS:
                 raise TypeError(f"The tagging pipeline takes no argument {name!r}. {did_you_mean(name, _ARGUMENTS)}")
@@ -172,16 +172,16 @@ class RamTaggingPipeline(Pipeline):
         postprocess_params = {name: value for name, value in kwargs.items() if name in _POSTPROCESS_ARGUMENTS}
         return {}, forward_params, postprocess_params
 
-    def preprocess(self, image) -> dict[str, Tensor]:
-        """Read a picture. Returns `pixel_values` (1, 3, H, W) and `size` (1, 2), width and height in pixels."""
+    def preprocess(self, image: Any) -> dict[str, Tensor]:
+        """Read an image. Returns `pixel_values` (1, 3, H, W) and `size` (1, 2), width and height in pixels."""
         if isinstance(image, Mapping):
             raise TypeError(
-                f"A picture was expected, and a row of a dataset came, with {', '.join(map(str, image))}. Pass a "
+                f"An image was expected, and a row of a dataset came, with {', '.join(map(str, image))}. Pass a "
                 'column of it: `dataset["image"]`, or `KeyDataset(dataset, "image")` of `transformers.pipelines`.'
             )
-        picture = read_image(image)
-        pixel_values = self.processor(images=[picture])["pixel_values"]
-        return {"pixel_values": pixel_values, "size": torch.tensor([picture.size])}
+        decoded = read_image(image)
+        pixel_values = self.processor(images=[decoded])["pixel_values"]
+        return {"pixel_values": pixel_values, "size": torch.tensor([decoded.size])}
 
     def _forward(
         self,
@@ -207,7 +207,7 @@ class RamTaggingPipeline(Pipeline):
         top_k: int | None = None,
         threshold: float | None = None,
     ) -> list[dict[str, Any]]:
-        """Turn the scores (1, L) of one picture into its labels, best first."""
+        """Turn the scores (1, L) of one image into its labels, best first."""
         outputs = RamOutput(scores=model_outputs["scores"])
         (tags,) = self.processor.post_process_tagging(outputs, candidate_labels, top_k=top_k, threshold=threshold)
         if "transport_plan" in model_outputs:
@@ -221,7 +221,7 @@ class RamTaggingPipeline(Pipeline):
         return tags
 
     def _check_call(self, params: dict[str, Any]) -> None:
-        """Tell what is wrong with a call before the first picture is read."""
+        """Tell what is wrong with a call before the first image is read."""
         if "candidate_labels" not in params:
             raise ValueError(
                 '`candidate_labels` is missing: pass the label names, for example `candidate_labels=["dog", "car"]`.'
@@ -229,12 +229,12 @@ class RamTaggingPipeline(Pipeline):
         self._tokenize(**params)
         if params.get("return_regions") and not self.processor.squash:
             raise ValueError(
-                "`return_regions` needs a processor that shows the model the whole picture: make it with "
+                "`return_regions` needs a processor that shows the model the whole image: make it with "
                 "`squash=True`, this one crops."
             )
 
     def _tokenize(
-        self, candidate_labels: tuple[str, ...], prompt_template: str | None = None, **_
+        self, candidate_labels: tuple[str, ...], prompt_template: str | None = None, **_: Any
     ) -> dict[str, Tensor]:
         """Tokenise the labels, or return the very tensors of the last time: by these the model knows them again."""
         template = self.processor.label_template if prompt_template is None else prompt_template
@@ -258,7 +258,7 @@ def _as_ram_model(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def _as_ram_processor(processor, config):
+def _as_ram_processor(processor: Any, config: Any) -> Any:
     """The given processor, one made of its parts, or the one that lies where the model came from."""
     if processor is None:
         return _load_processor(config)
@@ -267,7 +267,7 @@ def _as_ram_processor(processor, config):
     return RamProcessor(processor.image_processor, processor.tokenizer)
 
 
-def _load_processor(config) -> RamProcessor:
+def _load_processor(config: Any) -> RamProcessor:
     name, revision = config._name_or_path, None
     if not name:  # wrapped around a CLIP in this program
         name, revision = config.base_model_name_or_path, config.base_model_revision
@@ -291,8 +291,8 @@ def _as_label_names(labels: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _as_pipeline_inputs(images):
-    """One picture or a dataset as it is, lists and arrays as a list, and what else can be iterated as a generator."""
+def _as_pipeline_inputs(images: Any) -> Any:
+    """One image or a dataset as it is, lists and arrays as a list, and what else can be iterated as a generator."""
     if isinstance(images, Dataset) or is_one_image(images):
         return images
     if isinstance(images, list | tuple) or hasattr(images, "ndim"):

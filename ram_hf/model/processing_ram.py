@@ -1,6 +1,7 @@
 """Images and label names in, tensors out; scores in, labels out."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
@@ -20,8 +21,8 @@ class RamProcessor(ProcessorMixin):
         image_processor: CLIP's image processor.
         tokenizer: CLIP's tokenizer.
         label_template: sentence that a label name is put into, with `{label}` or `{}` in its place.
-        squash: resize the whole picture to the model's square, as the method does, instead of cropping the centre as
-            CLIP does: what stands at the edge of a picture is to be tagged too.
+        squash: resize the whole image to the model's square, as the method does, instead of cropping the centre as
+            CLIP does: what stands at the edge of an image is to be tagged too.
 
     Raises:
         ValueError: when the template has no place for the label.
@@ -36,12 +37,12 @@ class RamProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        image_processor=None,
-        tokenizer=None,
+        image_processor: Any = None,
+        tokenizer: Any = None,
         label_template: str = DEFAULT_LABEL_TEMPLATE,
         squash: bool = True,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         _check_template(label_template)
         self.label_template = label_template
         self.squash = squash
@@ -50,13 +51,13 @@ class RamProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
         """Load from the Hub, a folder, or the package ("ram-tiny"); see `ProcessorMixin.from_pretrained`."""
         return super().from_pretrained(find_bundled(pretrained_model_name_or_path), *args, **kwargs)
 
     def __call__(
         self,
-        images=None,
+        images: Any = None,
         text: str | Sequence[str] | None = None,
         labels: str | Sequence[str] | None = None,
         *,
@@ -64,12 +65,12 @@ class RamProcessor(ProcessorMixin):
         padding: bool | str = "longest",
         truncation: bool = False,
         return_tensors: str | None = "pt",
-        **images_kwargs,
+        **images_kwargs: Any,
     ) -> BatchFeature:
         """Prepare images, labels or both.
 
         Args:
-            images: one or a list of: PIL picture, path, URL, bytes, NumPy array or tensor; or a batch as one array or
+            images: one or a list of: PIL image, path, URL, bytes, NumPy array or tensor; or a batch as one array or
                 tensor of four dimensions. See [`read_image`].
             text: sentences to tokenise as they are; for label names use `labels`.
             labels: label names; each is put into the template. Duplicates are allowed.
@@ -111,7 +112,7 @@ class RamProcessor(ProcessorMixin):
 
     def post_process_tagging(
         self,
-        outputs,
+        outputs: Any,
         labels: Sequence[str],
         *,
         top_k: int | None = None,
@@ -150,20 +151,29 @@ class RamProcessor(ProcessorMixin):
             for image_scores, indices in zip(ranked_scores.tolist(), order.tolist(), strict=True)
         ]
 
-    def _prepare_images(self, images, return_tensors, images_kwargs) -> dict[str, Any]:
-        pictures = []
+    def _prepare_images(
+        self, images: Any, return_tensors: str | None, images_kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        decoded = []
         for index, source in enumerate([images] if is_one_image(images) else images):
             try:
-                pictures.append(read_image(source))
+                decoded.append(read_image(source))
             except (ValueError, OSError) as error:
                 raise ValueError(f"Image {index}: {error}") from error
             except TypeError as error:
                 raise TypeError(f"Image {index}: {error}") from error
-        if not pictures:
+        if not decoded:
             raise ValueError("`images` is empty.")
-        return dict(self.image_processor(pictures, return_tensors=return_tensors, **images_kwargs))
+        return dict(self.image_processor(decoded, return_tensors=return_tensors, **images_kwargs))
 
-    def _tokenize(self, sentences, names, padding, truncation, return_tensors) -> dict[str, Any]:
+    def _tokenize(
+        self,
+        sentences: list[str],
+        names: list[str],
+        padding: bool | str,
+        truncation: bool,
+        return_tensors: str | None,
+    ) -> dict[str, Any]:
         context_length = self.tokenizer.model_max_length
         if context_length > _NO_LIMIT:
             context_length = _CLIP_CONTEXT
@@ -179,7 +189,7 @@ class RamProcessor(ProcessorMixin):
         return dict(self.tokenizer.pad(encoded, padding=padding, max_length=limit, return_tensors=return_tensors))
 
 
-def _as_names(names) -> list[str]:
+def _as_names(names: str | Iterable[str]) -> list[str]:
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise ValueError("There are no labels: pass at least one label name.")
@@ -202,7 +212,7 @@ def _check_template(template: str) -> None:
         )
 
 
-def _squashing(image_processor):
+def _squashing(image_processor: Any) -> Any:
     """The same image processor, resizing to the square that it would have cropped to."""
     size, crop = dict(image_processor.size), dict(image_processor.crop_size or {})
     cropped_to = crop.get("height") if image_processor.do_center_crop else None

@@ -34,7 +34,7 @@ class LabelRegion(TypedDict):
 
 
 def label_region(column: NDArray[Any] | torch.Tensor, *, grid: tuple[int, int], size: tuple[int, int]) -> LabelRegion:
-    """Tell where in a image one label is.
+    """Tell where in an image one label is.
 
     The model sees the whole image squashed to a square, so patch (row, column) of a grid of H x W patches covers
     `column * width / W <= x < (column + 1) * width / W` of the original image, and likewise in y.

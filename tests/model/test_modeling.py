@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from transformers import AutoModel, AutoModelForZeroShotImageClassification, CLIPModel
 
 from ram_hf import RamConfig, RamModel
+from ram_hf.model.image_encoder import ImageEncoder
 from ram_hf.model.label_encoder import LabelEncoder
 from ram_hf.model.optimal_transport import cost_from_similarity, sinkhorn
 from tests.conftest import LABELS, make_config
@@ -171,7 +172,7 @@ def test_padding_chunks_and_cache_change_nothing(tiny_model, pixel_values, label
 
 def test_matching_in_pieces_changes_nothing(tiny_model, pixel_values, label_inputs, monkeypatch):
     whole = scores_of(tiny_model, pixel_values, label_inputs, output_transport_plan=True)
-    monkeypatch.setattr("ram_hf.model.modeling_ram._PLAN_ENTRIES_AT_ONCE", 1)
+    monkeypatch.setattr("ram_hf.model.matching._PLAN_ENTRIES_AT_ONCE", 1)
     pieces = scores_of(tiny_model, pixel_values, label_inputs, output_transport_plan=True)
     torch.testing.assert_close(pieces.scores, whole.scores, **ROUNDING)
     torch.testing.assert_close(pieces.transport_plan, whole.transport_plan, atol=1e-7, rtol=1e-5)
@@ -375,7 +376,7 @@ def test_the_teacher_keeps_its_word_on_unknown_labels(tiny_model, pixel_values, 
     for value in (0, -1):
         targets = TARGETS.clone()
         targets[0, 1] = value
-        streams = tiny_model._frozen_streams(pixel_values, False)
+        streams = tiny_model.image_encoder.encode_below(tiny_model.clip, tiny_model.ladder, pixel_values, False)
         costs.append(tiny_model._teacher_costs(streams, label_inputs["input_ids"], targets))
     assert (costs[0][0, :, 1] == costs[0].max()).all()
     assert not (costs[1][0, :, 1] == costs[1].max()).all()
@@ -383,7 +384,7 @@ def test_the_teacher_keeps_its_word_on_unknown_labels(tiny_model, pixel_values, 
 
 def test_without_weight_there_is_no_teacher(tiny_model, pixel_values, label_inputs, monkeypatch):
     tiny_model.config.teacher_weight = 0.0
-    monkeypatch.setattr(RamModel, "_teacher_patch_features", None)
+    monkeypatch.setattr(ImageEncoder, "encode_for_teacher", None)
     monkeypatch.setattr(LabelEncoder, "encode_for_teacher", None)
     with torch.no_grad():
         features = tiny_model.get_label_features(**label_inputs)
@@ -574,10 +575,10 @@ def test_a_tuple_when_asked(tiny_model, pixel_values, label_inputs):
 
 def test_100_000_labels_match_in_bounded_memory(tiny_model, pixel_values, monkeypatch):
     features = torch.randn(100_000, 48, generator=torch.Generator().manual_seed(3))
-    monkeypatch.setattr("ram_hf.model.modeling_ram._PLAN_ENTRIES_AT_ONCE", 2**21)  # one image of 16 patches
+    monkeypatch.setattr("ram_hf.model.matching._PLAN_ENTRIES_AT_ONCE", 2**21)  # one image of 16 patches
     sizes = []
     monkeypatch.setattr(
-        "ram_hf.model.modeling_ram.sinkhorn", lambda cost, *a, **k: sizes.append(cost.shape) or sinkhorn(cost, *a, **k)
+        "ram_hf.model.matching.sinkhorn", lambda cost, *a, **k: sizes.append(cost.shape) or sinkhorn(cost, *a, **k)
     )
     with torch.no_grad():
         output = tiny_model(pixel_values[:2], label_features=features)
@@ -728,7 +729,7 @@ def test_from_clip_refuses_what_it_cannot_wrap(tiny_model, tmp_path):
     tiny_model.clip.text_model.save_pretrained(tmp_path / "text")
     with pytest.raises(ValueError, match="is a 'clip_text_model' checkpoint"):
         RamModel.from_clip(tmp_path / "text")
-    with pytest.raises(ValueError, match="fields that RamConfig does not have: epsilonn"):
+    with pytest.raises(ValueError, match="holds .epsilonn., which is no field of RamConfig. Did you mean .epsilon."):
         RamModel.from_clip(tiny_model.clip, config={"epsilonn": 1})
     with pytest.raises(TypeError, match=r"\['dtype'\] can have no effect"):
         RamModel.from_clip(tiny_model.clip, dtype=torch.float16)

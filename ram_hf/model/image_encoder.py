@@ -1,0 +1,104 @@
+"""Recover: images through CLIP's frozen vision tower, with the local stream and the ladder beside it."""
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPModel
+
+from .ladder_adapter import TwoStreamLayer, local_stream_layer, main_stream_layer, value_attention
+
+
+class ImageEncoder(nn.Module):
+    """Encodes images as a whole, and patch by patch.
+
+    Holds no parameters: CLIP and the ladder (a [`LadderLayer`] for each layer that has one, by the layer's index as a
+    string) are passed in, so that neither is registered twice. B images, P patches, vision width W, joint width D.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain_layer = TwoStreamLayer()
+
+    def encode_whole(
+        self, clip: CLIPModel, ladder: nn.ModuleDict, pixel_values: Tensor, interpolate_pos_encoding: bool
+    ) -> Tensor:
+        """Features (B, D) of the class token alone, without the local stream."""
+        main = _embed(clip, pixel_values, interpolate_pos_encoding)
+        for index, layer in enumerate(clip.vision_model.encoder.layers):
+            tokens = ladder[str(index)].tokens if str(index) in ladder else None
+            main, _ = main_stream_layer(layer, main, extra_tokens=tokens)
+        return _project(clip, main[:, 0])
+
+    def encode_below(
+        self, clip: CLIPModel, ladder: nn.ModuleDict, pixel_values: Tensor, interpolate_pos_encoding: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Both streams below the first ladder layer, where student and teacher are the same computation.
+
+        Returns:
+            Main stream (B, 1 + P, W), class token first, and local stream (B, P, W).
+        """
+        main = _embed(clip, pixel_values, interpolate_pos_encoding)
+        local = main[:, 1:]
+        for layer in clip.vision_model.encoder.layers[: _first_ladder_layer(clip, ladder)]:
+            main, local = self.plain_layer(main, local, clip_layer=layer)
+        return main, local
+
+    def encode(
+        self,
+        clip: CLIPModel,
+        ladder: nn.ModuleDict,
+        streams: tuple[Tensor, Tensor],
+        label_features: Tensor,
+        grid: tuple[int, int],
+    ) -> tuple[Tensor, Tensor]:
+        """The layers from the first ladder layer on, with the ladder.
+
+        Args:
+            clip: whose vision tower reads.
+            ladder: see [`ImageEncoder`].
+            streams: from [`encode_below`].
+            label_features: shape (L, D); the adapters read them.
+            grid: rows and columns of the patch map.
+
+        Returns:
+            Image features (B, D) and patch features (B, P, D), not normalised.
+        """
+        main, local = streams
+        if torch.is_grad_enabled() and self.plain_layer.gradient_checkpointing and not main.requires_grad:
+            main = main.detach().requires_grad_()  # reentrant checkpoints give no gradient without one on an input
+        first = _first_ladder_layer(clip, ladder)
+        for index, layer in enumerate(clip.vision_model.encoder.layers[first:], start=first):
+            if str(index) in ladder:
+                main, local = ladder[str(index)](main, local, label_features, grid=grid, clip_layer=layer)
+            else:
+                main, local = self.plain_layer(main, local, clip_layer=layer)
+        return _project(clip, main[:, 0]), _project(clip, local)
+
+    @torch.no_grad()
+    def encode_for_teacher(self, clip: CLIPModel, ladder: nn.ModuleDict, streams: tuple[Tensor, Tensor]) -> Tensor:
+        """Patch features (B, P, D) of the same frozen CLIP without ladder; `streams` are of [`encode_below`]."""
+        main, local = streams
+        *layers, last = clip.vision_model.encoder.layers[_first_ladder_layer(clip, ladder) :]
+        for layer in layers:
+            main, values = main_stream_layer(layer, main)
+            local = local.to(main.device) + value_attention(layer.self_attn, values)
+        return _project(clip, local_stream_layer(last, main, local))
+
+
+def _embed(clip: CLIPModel, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
+    vision = clip.vision_model
+    embedded = vision.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
+    tokens: Tensor = vision.pre_layrnorm(embedded)
+    return tokens
+
+
+def _project(clip: CLIPModel, tokens: Tensor) -> Tensor:
+    features: Tensor = clip.visual_projection(clip.vision_model.post_layernorm(tokens))
+    return features
+
+
+def _first_ladder_layer(clip: CLIPModel, ladder: nn.ModuleDict) -> int:
+    # Without ladder layers the last layer counts as one, so that there is a layer to go on with.
+    return min(map(int, ladder), default=clip.config.vision_config.num_hidden_layers - 1)
+
+
+__all__ = ["ImageEncoder"]
