@@ -11,13 +11,14 @@ export TOKENIZERS_PARALLELISM = false
 SCENES ?= ../shared/scenes
 RUN ?= runs/ram-tiny
 
-.PHONY: help demo test test-fast test-oldest lint format benchmark ram-tiny clean
+.PHONY: help demo test test-fast test-oldest lint format benchmark mutants ram-tiny clean
 
 help:
 	@echo "make demo         set up and tag the example pictures"
 	@echo "make test         set up, lint, check types and run every test"
 	@echo "make test-fast    the same without the tests marked slow"
 	@echo "make test-oldest  the tests not marked slow, on the oldest supported transformers"
+	@echo "make mutants      change the code in small ways and count what the tests notice (an hour; goes on)"
 	@echo "make benchmark    parity table and speed of the model (minutes)"
 	@echo "make ram-tiny     train the bundled model from scratch (hours; started again, it goes on)"
 	@echo "make format       let Ruff rewrite the code"
@@ -60,6 +61,16 @@ test-fast: lint
 
 test-oldest: $(VENV_OLDEST)/.test
 	$(VENV_OLDEST)/bin/pytest -n 2 -m "not slow"
+
+# Small changes to the files where a silent fault would cost most, each tried against the tests that run it.
+$(VENV)/.mutants: $(VENV)/.dev
+	$(VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e '.[mutants]'
+	touch $@
+
+mutants: $(VENV)/.mutants
+	OMP_NUM_THREADS=1 $(VENV)/bin/mutmut run
+	$(VENV)/bin/mutmut export-cicd-stats
+	@cat mutants/mutmut-cicd-stats.json
 
 benchmark: $(VENV)/.demo
 	$(VENV)/bin/python benchmarks/parity.py

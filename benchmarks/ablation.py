@@ -28,7 +28,8 @@ from ram_hf.evaluation.pointing import PointingGame, pointing_hits
 from ram_hf.evaluation.report import evaluate_scores
 from ram_hf.scenes.corpus import write_scenes
 from ram_hf.scenes.renderer import SceneRenderer
-from ram_hf.training.arguments import RamTrainingArguments, read_config
+from ram_hf.training.arguments import RamTrainingArguments
+from ram_hf.training.config_file import read_config
 from ram_hf.training.loop import train
 
 # A row over all patches alike: every patch holds the same mass, and no cost matters.
@@ -127,7 +128,7 @@ def judge(model: RamModel, processor: RamProcessor, corpus: Corpus, labels: list
     """ZSL and GZSL of each part of the score, and the pointing game of the plan's columns and of the similarity's."""
     with torch.inference_mode():
         features = model.eval().get_label_features(**processor(labels=labels))
-    side = round(corpus.batches[0]["pixel_values"].shape[-1] / model.config.clip_config.vision_config.patch_size)
+    grid = model.config.patch_grid(*corpus.batches[0]["pixel_values"].shape[-2:])
     games = {"plan": PointingGame(len(labels)), "similarity": PointingGame(len(labels))}
     result: dict[str, float] = {}
     for setting, columns in {"zsl": slice(num_seen, None), "gzsl": slice(None)}.items():
@@ -135,7 +136,7 @@ def judge(model: RamModel, processor: RamProcessor, corpus: Corpus, labels: list
         for batch, output in rank(model, features[columns], corpus):
             outputs.append(output)
             if setting == "gzsl":
-                play(games, batch, output, (side, side), labels)
+                play(games, batch, output, grid, labels)
         for part, scores in scores_by_part(outputs).items():
             report = evaluate_scores(scores, corpus.targets[:, columns], label_names=labels[columns])
             result[f"{setting}/mAP/{part}"] = report.mean_average_precision

@@ -77,7 +77,7 @@ def train_values(model: RamModel, expected: dict, meta: dict) -> dict[str, torch
     with torch.no_grad():
         streams = model._frozen_streams(pixel_values, False)
         teacher_patches = model._teacher_patch_features(*streams)
-        teacher_labels = model._get_teacher_label_features(input_ids)
+        teacher_labels = model.label_encoder.encode_for_teacher(model.clip, model.prompts, input_ids)
         embeds = [torch.nn.functional.normalize(features, dim=-1) for features in (teacher_patches, teacher_labels)]
         scale, sharpness = model.clip.logit_scale.exp(), config.teacher_sharpness
         similarity = embeds[0] @ embeds[1][:seen].T

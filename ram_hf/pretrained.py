@@ -1,34 +1,88 @@
 """A model by its name: a RAM as it is, a CLIP made into a training-free one, each with its processor."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
+import torch
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
+from .model.checkpoint_kind import kind_of_checkpoint
 from .model.configuration_ram import RamConfig
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
 
+# What a RAM checkpoint has fixed: its weights have this shape, or this value was only where they began.
+_FIXED_IN_A_CHECKPOINT = (
+    "clip_config",
+    "ladder_layers",
+    "prompt_layers",
+    "aggregation_kernel_size",
+    "local_temperature",
+)
+_LEARNED_TOKENS = ("ladder_tokens", "prompt_tokens")
 
-def load_model(name_or_path: str | os.PathLike) -> tuple[RamModel, RamProcessor]:
+
+def load_model(
+    name_or_path: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> tuple[RamModel, RamProcessor]:
     """Load a RAM model, or a CLIP as a training-free one, and its processor.
+
+    Args:
+        name_or_path: id on the Hub, folder, or a model of the package such as "ram-tiny".
+        revision: of a Hub repository.
+        dtype: of the weights; that of the checkpoint when left out.
+        config: fields of [`RamConfig`] to set: of a CLIP all of them, of a RAM those that its weights do not fix.
+            `ladder_tokens` and `prompt_tokens` are what a model without any is given; one that has them keeps its own.
+
+    Returns:
+        The model, in evaluation mode, and its processor.
 
     Raises:
         FileNotFoundError: when there is no such model, neither here nor on the Hub.
         ConnectionError: when it is not in the cache and the Hub cannot be reached.
-        ValueError: when the checkpoint is neither a RAM nor a CLIP.
+        ValueError: when the checkpoint is neither a RAM nor a CLIP, or `config` cannot be had of it.
     """
+    where: dict[str, Any] = {} if revision is None else {"revision": revision}
+    options = where if dtype is None else {**where, "dtype": dtype}
     try:
-        content, _ = RamConfig.get_config_dict(name_or_path)
+        kind = kind_of_checkpoint(name_or_path, **where)
     except OSError as error:
         raise _in_one_line(os.fspath(name_or_path), error) from error
-    is_ram = content.get("model_type") == RamConfig.model_type
-    model = RamModel.from_pretrained(name_or_path) if is_ram else RamModel.from_clip(name_or_path)
-    return model, RamProcessor.from_pretrained(name_or_path)
+    if kind == "clip":
+        model = RamModel.from_clip(name_or_path, config=dict(config or {}), **options)
+    else:
+        model = RamModel.from_pretrained(name_or_path, **options)
+        _set_fields(model, config or {}, os.fspath(name_or_path))
+    return model, RamProcessor.from_pretrained(name_or_path, **where)
+
+
+def _set_fields(model: RamModel, fields: Mapping[str, Any], name: str) -> None:
+    for field, value in fields.items():
+        if field not in RamConfig.__dataclass_fields__:
+            raise ValueError(f"`config` holds {field!r}, which is no field of RamConfig.")
+        present = getattr(model.config, field)
+        if field in _FIXED_IN_A_CHECKPOINT and value != present:
+            raise ValueError(
+                f"`config` sets `{field}` but the RAM checkpoint {name!r} has {present!r}; "
+                "start from a CLIP to choose it."
+            )
+        if field not in _LEARNED_TOKENS:
+            setattr(model.config, field, value)
+    model.config.validate_architecture()
+    tokens = {field: fields[field] for field in _LEARNED_TOKENS if field in fields}
+    if tokens and not model.config.ladder_tokens and not model.config.prompt_tokens:  # training-free so far
+        model.add_learned_tokens(**{"ladder_tokens": 0, "prompt_tokens": 0, **tokens})
 
 
 def _in_one_line(name: str, error: OSError) -> OSError:
     """What a paragraph of transformers' means; the Hub client's own error is its cause."""
-    if isinstance(error.__cause__, HFValidationError) or name.startswith((".", "~", os.sep)):
+    is_path = isinstance(error, FileNotFoundError) or name.startswith((".", "~", os.sep))
+    if is_path or isinstance(error.__cause__, HFValidationError):
         return FileNotFoundError(f"There is no model {name!r}: no such folder, and a Hub id looks like 'owner/name'.")
     if isinstance(error.__cause__, RepositoryNotFoundError):
         return FileNotFoundError(

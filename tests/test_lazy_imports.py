@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from ram_hf.cli import COMMANDS
+
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "evaluate", "gradio", "onnxruntime", "ray", "PIL", "numpy")
 OPTIONAL = ("datasets", "evaluate", "gradio", "onnxruntime", "ray", "torchvision", "scipy", "sklearn", "matplotlib")
 
@@ -94,12 +96,13 @@ def test_loaders_are_left_as_they_were():
     assert "_WatchedLoader" not in run_python(code)
 
 
-def test_the_command_line_imports_the_standard_library_alone_until_a_subcommand_runs():
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_imports_the_standard_library_alone_until_it_runs(command):
     code = f"""
 import sys
 before = set(sys.modules)
-import ram_hf.cli
-ram_hf.cli._make_parser()
+from ram_hf.cli import make_parser
+make_parser({command!r})
 loaded = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 print(sorted(loaded - sys.stdlib_module_names - {{"ram_hf"}}), [name for name in {HEAVY!r} if name in sys.modules])
 """

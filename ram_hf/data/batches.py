@@ -21,6 +21,7 @@ from .transforms import EvalTransform, decode_image
 logger = logging.getLogger(__name__)
 
 _BATCHES_AHEAD = 2  # of the consumer, when there are workers
+_UNKNOWN = -1  # of a label that nobody has looked for, as the losses and the evaluation know it
 _CLOSE_SECONDS = 10.0  # how long closing waits for a read that hangs; the thread does not outlive the process
 
 Item = TypeVar("Item")
@@ -31,7 +32,7 @@ class Sample(NamedTuple):
     """One prepared row."""
 
     pixel_values: np.ndarray  # (3, H, W) float32
-    labels: np.ndarray  # (L,) float32, 1 or 0
+    labels: np.ndarray  # (L,) float32; 1, 0, or -1 for unknown
     # [x0, y0, x1, y1] in pixels by label name, if the reader has them
     boxes: dict[str, list[list[float]]] | None = None
     size: tuple[int, int] | None = None  # width and height of the upright image, in pixels
@@ -41,7 +42,7 @@ class Inputs(TypedDict):
     """A batch as the model takes it: `model(**inputs, ...)`."""
 
     pixel_values: torch.Tensor  # (B, 3, H, W) float32
-    labels: torch.Tensor  # (B, L) float32, 1 or 0
+    labels: torch.Tensor  # (B, L) float32; 1, 0, or -1 for unknown
 
 
 class EvaluationInputs(Inputs, total=False):
@@ -84,13 +85,14 @@ class PrepareRow:
         Raises:
             ValueError: when the image is missing or cannot be decoded; the message has its path where it has one.
         """
-        source, names, boxes, path = self._reader.read(row)
+        source, names, boxes, path, unknown = self._reader.read(row)
         try:
             image = decode_image(source)
         except (ValueError, OSError) as error:
             raise ValueError(f"{error} (image {path!r})" if path else str(error)) from error
         labels = np.zeros(len(self._columns), dtype=np.float32)
         labels[[self._columns[name] for name in names if name in self._columns]] = 1
+        labels[[self._columns[name] for name in unknown if name in self._columns]] = _UNKNOWN
         boxes_by_label = None if boxes is None else self._boxes_by_label(boxes)
         return Sample(self._transform(image, rng), labels, boxes_by_label, image.size)
 

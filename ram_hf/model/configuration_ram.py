@@ -64,7 +64,7 @@ class RamConfig(PreTrainedConfig):
     # What `Trainer.predict` would gather for every image, or cannot, as it has no row an image.
     keys_to_ignore_at_inference = [  # noqa: RUF012
         *("global_logits", "local_logits", "image_embeds", "patch_embeds", "label_embeds"),
-        *("patch_marginal", "transport_plan"),
+        *("patch_marginal", "transport_plan", "global_loss", "local_loss"),
     ]
 
     clip_config: dict | CLIPConfig | None = None
@@ -100,6 +100,13 @@ class RamConfig(PreTrainedConfig):
             # pipeline is installed.
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
+
+    def patch_grid(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
+        """Rows and columns of patches of an image that size, in pixels; of the model's own where left out."""
+        vision = self.clip_config.vision_config
+        height = vision.image_size if height is None else height
+        width = vision.image_size if width is None else width
+        return height // vision.patch_size, width // vision.patch_size
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):

@@ -1,12 +1,106 @@
-"""CLIP's frozen text tower, layer by layer, with learned prompts."""
+"""The text side: labels through CLIP's frozen tower with learned prompts, and what of it is remembered."""
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from transformers import CLIPModel, CLIPTextConfig
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from .clip_attention import attend, keys_and_values, split_heads, to_layer
+from .input_checks import check_input_ids
+from .last_result import LastResult
+
+_LABELS_AT_ONCE = 1024  # without gradients labels are encoded in pieces, so that 100,000 of them fit into memory
+
+
+class LabelEncoder(nn.Module):
+    """Encodes labels, and remembers what need not be computed, nor asked of the device, again.
+
+    Holds no parameters: CLIP and the prompts are passed in, so that neither is registered twice.
+    """
+
+    gradient_checkpointing = False  # transformers sets it, here as in the layers
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._features = LastResult()
+        self._frozen_states = LastResult()
+        self._teacher_features = LastResult()
+
+    def encode(
+        self, clip: CLIPModel, prompts: nn.ModuleDict, input_ids: Tensor, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """Labels as the model reads them; see `RamModel.get_label_features`.
+
+        Args:
+            clip: the CLIP whose text tower reads.
+            prompts: a [`PromptLayer`] for each layer that has one, by the layer's index as a string.
+            input_ids: token ids, padded on the right, shape (L, T).
+            attention_mask: of the same shape; only checked.
+
+        Returns:
+            Features, not normalised, shape (L, D).
+
+        Raises:
+            ValueError: when `input_ids` or `attention_mask` are not what the text tower takes.
+        """
+        check_input_ids(input_ids, attention_mask, clip.config.text_config)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():  # a graph has no memory
+            return self._encode(clip, prompts, input_ids)
+        # Prompts take part by content where they are: moving averages and broadcasts write them through `.data`.
+        tokens = [layer.tokens for layer in prompts.values() if layer.tokens.device.type != "meta"]
+        features: Tensor = self._features.get(
+            [input_ids, *tokens],
+            [*_text_weights(clip), *prompts.parameters()],
+            lambda: torch.cat([self._encode(clip, prompts, piece) for piece in input_ids.split(_LABELS_AT_ONCE)]),
+        )
+        return features.clone()  # the caller may change what he gets
+
+    @torch.no_grad()
+    def encode_for_teacher(self, clip: CLIPModel, prompts: nn.ModuleDict, input_ids: Tensor) -> Tensor:
+        """The labels as the teacher encodes them, without prompts, (L, D): computed once per label list."""
+        first = _first_prompt_layer(clip, prompts)
+
+        def compute() -> Tensor:
+            return _finish(clip, {}, *self._states_below(clip, first, input_ids), first=first)
+
+        features: Tensor = self._teacher_features.get([input_ids], _text_weights(clip), compute)
+        return features
+
+    def clear(self) -> None:
+        """Forget what is remembered."""
+        for memory in (self._features, self._frozen_states, self._teacher_features):
+            memory.clear()
+
+    def _encode(self, clip: CLIPModel, prompts: nn.ModuleDict, input_ids: Tensor) -> Tensor:
+        first = _first_prompt_layer(clip, prompts)
+        states, end_positions = self._states_below(clip, first, input_ids)
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            states = states.detach().requires_grad_()  # reentrant checkpoints give no gradient without one on an input
+        return _finish(clip, prompts, states, end_positions, first=first)
+
+    def _states_below(self, clip: CLIPModel, first: int, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What prompts never change: in training computed once per label list.
+
+        Returns:
+            Hidden states before layer `first` (L, T, Wt) and positions of the end-of-text tokens (L,).
+        """
+        text = clip.text_model
+
+        def compute() -> tuple[Tensor, Tensor]:
+            ids, end_positions = _trim(input_ids, clip.config.text_config)
+            states = text.embeddings(ids)
+            for layer in text.encoder.layers[:first]:
+                states = causal_layer(layer, states)
+            return states, end_positions
+
+        if not self.training or any(weight.requires_grad for weight in text.parameters()):
+            return compute()
+        states: tuple[Tensor, Tensor] = self._frozen_states.get([input_ids], _text_weights(clip), compute)
+        return states
 
 
 class PromptLayer(GradientCheckpointingLayer):
@@ -96,8 +190,65 @@ def causal_layer(layer: CLIPEncoderLayer, hidden_states: Tensor) -> Tensor:
     return layer(hidden_states, mask, is_causal=True)
 
 
+def _text_weights(clip: CLIPModel) -> list[Tensor]:
+    return [*clip.text_model.parameters(), *clip.text_projection.parameters()]
+
+
+def _first_prompt_layer(clip: CLIPModel, prompts: nn.ModuleDict) -> int:
+    # Without prompts the last layer counts as the first of them, so that there is a layer to finish with.
+    return min(map(int, prompts), default=clip.config.text_config.num_hidden_layers - 1)
+
+
+def _finish(
+    clip: CLIPModel,
+    prompts: Mapping[str, nn.Module] | nn.ModuleDict,
+    states: Tensor,
+    end_positions: Tensor,
+    *,
+    first: int,
+) -> Tensor:
+    """The text layers from `first` on, the final norm and the projection. Returns (L, D)."""
+    text = clip.text_model
+    last = len(text.encoder.layers) - 1
+    for index, layer in enumerate(text.encoder.layers[first:], start=first):
+        ends = end_positions if index == last else None  # the last layer is read at the end of the text alone
+        if str(index) in prompts:
+            states = prompts[str(index)](states, clip_layer=layer, end_positions=ends)
+        else:
+            states = text_layer(layer, states, end_positions=ends)
+    features: Tensor = clip.text_projection(text.final_layer_norm(states))
+    return features
+
+
+def _trim(input_ids: Tensor, text_config: CLIPTextConfig) -> tuple[Tensor, Tensor]:
+    """Cut padding behind the longest label, which changes nothing (attention is causal), and find the ends."""
+    end_token = text_config.eos_token_id
+    # As in CLIP: checkpoints older than its configuration's end token say 2 and mean the largest id.
+    is_end = input_ids == (input_ids.amax(dim=1, keepdim=True) if end_token == 2 else end_token)
+    end_positions = is_end.int().argmax(dim=1)
+    if torch.compiler.is_compiling():
+        return input_ids, end_positions
+    has_end = is_end.any(dim=1)
+    # The device is asked once.
+    low, high, all_have_end, last_end = torch.stack(
+        [*input_ids.aminmax(), has_end.all(), end_positions.max()]
+    ).tolist()
+    if low < 0 or high >= text_config.vocab_size:
+        raise ValueError(
+            f"`input_ids` must lie in [0, {text_config.vocab_size}), got {low if low < 0 else high}. "
+            "Use the tokenizer that belongs to this model."
+        )
+    if not all_have_end:
+        row = has_end.tolist().index(False)
+        raise ValueError(
+            f"Label {row} of `input_ids` has no end-of-text token ({end_token}): {input_ids[row].tolist()}. "
+            "Use the tokenizer that belongs to this model, with its special tokens."
+        )
+    return input_ids[:, : last_end + 1], end_positions
+
+
 def _rows(states: Tensor) -> Tensor:
     return torch.arange(states.shape[0], device=states.device)
 
 
-__all__ = ["PromptLayer", "causal_layer", "text_layer"]
+__all__ = ["LabelEncoder", "PromptLayer", "causal_layer", "text_layer"]

@@ -70,7 +70,7 @@ class TwoStreamLayer(GradientCheckpointingLayer):
     def forward(
         self, main: Tensor, local: Tensor, extra_tokens: Tensor | None = None, *, clip_layer: CLIPEncoderLayer
     ) -> tuple[Tensor, Tensor]:
-        """Run `clip_layer` on both streams, each (B, 1 + P, W) with the class token first, and return both."""
+        """Run `clip_layer` on both streams: main (B, 1 + P, W), class token first, and local (B, P, W)."""
         main, values = main_stream_layer(clip_layer, main, extra_tokens=extra_tokens)
         return main, local.to(main.device) + value_attention(clip_layer.self_attn, values)
 
@@ -107,7 +107,7 @@ class LadderLayer(nn.Module):
 
         Args:
             main: CLIP's own tokens, class token first, shape (B, 1 + P, W).
-            local: tokens of the local stream, shape (B, 1 + P, W).
+            local: tokens of the local stream, patches alone, shape (B, P, W).
             label_features: shape (L, D).
             grid: rows and columns of the patch map.
             clip_layer: the frozen layer; passed in, so that it is not registered twice.
@@ -116,9 +116,8 @@ class LadderLayer(nn.Module):
             The two streams after the layer.
         """
         main, local = self.streams(main, local, self.tokens, clip_layer=clip_layer)
-        refined = self.adapter(main[:, 1:], label_features, grid)
-        # The adapter passes the class token through unchanged; the paper adds that to the local stream as well.
-        return main, local + torch.cat([main[:, :1], refined], dim=1)
+        # The paper's local stream has a class token too, which nothing reads: no other token attends to it.
+        return main, local + self.adapter(main[:, 1:], label_features, grid)
 
 
 def main_stream_layer(
@@ -143,22 +142,23 @@ def main_stream_layer(
 
 
 def local_stream_layer(layer: CLIPEncoderLayer, main: Tensor, local: Tensor) -> Tensor:
-    """Advance the local stream alone, where nothing reads the main stream after this layer. Shapes (B, N, W)."""
+    """Advance the local stream (B, P, W) alone, where nothing reads the main stream (B, 1 + P, W) afterwards."""
     values = split_heads(layer.self_attn.v_proj(layer.layer_norm1(main)), layer.self_attn)
     return local + value_attention(layer.self_attn, values)
 
 
 def value_attention(attention: CLIPAttention, values: Tensor) -> Tensor:
-    """Attention with values as queries and keys, `out_proj(softmax(v v^T / sqrt(d_head)) v)`.
+    """Attention with values as queries and keys, `out_proj(softmax(v v^T / sqrt(d_head)) v)`, of the patches.
 
     Args:
         attention: CLIP's attention module; its output projection is used.
-        values: per head, shape (B, heads, N, d_head).
+        values: per head, class token first, shape (B, heads, 1 + P, d_head). The class token is attended to and asks
+            nothing itself.
 
     Returns:
-        Shape (B, N, W).
+        Shape (B, P, W).
     """
-    return attention.out_proj(attend(attention, values, values, values))
+    return attention.out_proj(attend(attention, values[:, :, 1:], values, values))
 
 
 def _normalize(batch_norm: nn.BatchNorm2d, patch_map: Tensor) -> Tensor:

@@ -75,4 +75,21 @@ def log_odds_of_softmax(logits: Tensor) -> Tensor:
     return log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-6)))
 
 
-__all__ = ["UNKNOWN", "asymmetric_loss", "log_odds_of_softmax", "multi_matching_loss"]
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of a batch: multi-matching, or asymmetric over the known labels where one of them is unknown.
+
+    Which one is decided on the device, so that no training step waits for it.
+
+    Args:
+        logits: shape (B, L).
+        labels: 1, 0, or -1 for unknown, shape (B, L).
+
+    Returns:
+        Scalar.
+    """
+    has_unknown = (labels == UNKNOWN).any()
+    asymmetric = asymmetric_loss(log_odds_of_softmax(logits), labels)
+    return torch.where(has_unknown, asymmetric, multi_matching_loss(logits, labels))
+
+
+__all__ = ["UNKNOWN", "asymmetric_loss", "label_loss", "log_odds_of_softmax", "multi_matching_loss"]

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, cached_file, can_return_tuple, logging
-from transformers.utils.hub import extract_commit_hash
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .bundled import find_bundled
+from .checkpoint_kind import load_clip, refuse_missing_folder
 from .configuration_ram import RamConfig
-from .input_checks import check_input_ids, check_label_features, check_labels, check_pixel_values
-from .label_encoder import PromptLayer, causal_layer, text_layer
+from .input_checks import check_label_features, check_labels, check_pixel_values
+from .label_encoder import LabelEncoder, PromptLayer
 from .ladder_adapter import (
     LadderLayer,
     TwoStreamLayer,
@@ -25,24 +25,20 @@ from .ladder_adapter import (
     main_stream_layer,
     value_attention,
 )
-from .last_result import LastResult
-from .losses import asymmetric_loss, log_odds_of_softmax, multi_matching_loss
+from .losses import label_loss
 from .optimal_transport import (
     cost_from_similarity,
+    largest_teacher_cost,
     patch_marginal_from_similarity,
     sinkhorn,
     teacher_cost,
 )
 
-logger = logging.get_logger(__name__)
-
-# Without gradients, labels are encoded and images matched in pieces, so that 100,000 labels fit into memory.
-_LABELS_AT_ONCE = 1024
-_HUB_OPTIONS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
 # Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike;
 # the published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
 _TRAINING_FREE_TEMPERATURE_RATIO = 4.0
-_PLAN_ENTRIES_AT_ONCE = 2**26  # 256 MiB of float32 for each of the few tensors as large as the plan
+# Without gradients images are matched in pieces: 256 MiB of float32 for each of the few tensors as large as the plan.
+_PLAN_ENTRIES_AT_ONCE = 2**26
 
 
 @dataclass
@@ -63,6 +59,8 @@ class RamOutput(ModelOutput):
         label_embeds: (L, D), L2-normalised.
         patch_marginal: (B, P), how much of any label each patch holds; each row sums to 1.
         transport_plan: (B, P, L), when asked for with `output_transport_plan=True`; each image's entries sum to 1.
+        global_loss: scalar, the part of the loss that is the global logits', when `labels` were given.
+        local_loss: scalar, the other part.
     """
 
     loss: Tensor | None = None
@@ -75,6 +73,8 @@ class RamOutput(ModelOutput):
     label_embeds: Tensor | None = None
     patch_marginal: Tensor | None = None
     transport_plan: Tensor | None = None
+    global_loss: Tensor | None = None
+    local_loss: Tensor | None = None
 
 
 class MatchingTemperatures(nn.Module):
@@ -130,7 +130,7 @@ class RamPreTrainedModel(PreTrainedModel):
             ValueError: when the checkpoint is not a RAM model; for a CLIP checkpoint use [`RamModel.from_clip`].
         """
         name_or_path = find_bundled(pretrained_model_name_or_path)
-        _check_folder(name_or_path)
+        refuse_missing_folder(name_or_path)
         loaded = super().from_pretrained(name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with `output_loading_info=True`
         model.freeze_backbone()  # loading replaces the parameters that `__init__` froze
@@ -182,12 +182,11 @@ class RamModel(RamPreTrainedModel):
                 self.prompts[str(index)] = PromptLayer(
                     text.hidden_size, config.prompt_tokens, text.max_position_embeddings
                 )
+        self.label_encoder = LabelEncoder()
         self.plain_layer = TwoStreamLayer()
         # After CLIP, so that `model.dtype`, which is that of the first parameter, is CLIP's.
         self.temperatures = MatchingTemperatures()
-        self._label_features = LastResult()
-        self._frozen_label_states = LastResult()
-        self._teacher_label_features = LastResult()
+        self.loss_function = label_loss  # of logits and labels; training in several processes gives another
         self.post_init()
         self.freeze_backbone()
 
@@ -224,7 +223,7 @@ class RamModel(RamPreTrainedModel):
             settings.setdefault("base_model_name_or_path", clip.config._name_or_path or None)
         else:
             settings.setdefault("base_model_name_or_path", os.fspath(clip))
-            clip, revision = _load_clip(clip, kwargs)
+            clip, revision = load_clip(clip, **kwargs)
             settings.setdefault("base_model_revision", revision)
         if clip.logit_scale.device.type == "meta":
             raise ValueError(
@@ -294,100 +293,15 @@ class RamModel(RamPreTrainedModel):
             ValueError: when there are no labels, they are padded on the left, one is longer than the text context, or
                 one has no end-of-text token.
         """
-        if torch.compiler.is_compiling():  # a graph has neither checks of values nor a memory
-            return self._encode_labels(input_ids)
-        check_input_ids(input_ids, attention_mask, self.clip.config.text_config)
-        if torch.is_grad_enabled():
-            return self._encode_labels(input_ids)
-        # Prompts take part by content where they are: moving averages and broadcasts write them through `.data`.
-        prompts = [layer.tokens for layer in self.prompts.values() if layer.tokens.device.type != "meta"]
-        features = self._label_features.get(
-            [input_ids, *prompts],
-            [*self._text_weights, *self.prompts.parameters()],
-            lambda: torch.cat([self._encode_labels(piece) for piece in input_ids.split(_LABELS_AT_ONCE)]),
-        )
-        return features.clone()  # the caller may change what he gets
+        return self.label_encoder.encode(self.clip, self.prompts, input_ids, attention_mask)
 
     def clear_label_cache(self) -> None:
         """Forget remembered label features; needed only after weights of CLIP were written through `.data`."""
-        for cache in (self._label_features, self._frozen_label_states, self._teacher_label_features):
-            cache.clear()
-
-    @property
-    def _text_weights(self) -> list[Tensor]:
-        return [*self.clip.text_model.parameters(), *self.clip.text_projection.parameters()]
-
-    def _encode_labels(self, input_ids: Tensor) -> Tensor:
-        states, end_positions = self._get_frozen_label_states(input_ids)
-        if torch.is_grad_enabled() and self.plain_layer.gradient_checkpointing:
-            states = states.detach().requires_grad_()  # reentrant checkpoints give no gradient without one on an input
-        return self._finish_labels(states, end_positions, prompts=self.prompts)
-
-    def _get_frozen_label_states(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """What prompts never change: in training computed once per label list.
-
-        Returns:
-            Hidden states before the first prompt layer (L, T, Wt) and positions of the end-of-text tokens (L,).
-        """
-        text = self.clip.text_model
-
-        def compute():
-            ids, end_positions = self._trim(input_ids)
-            states = text.embeddings(ids)
-            for layer in text.encoder.layers[: self._first_prompt_layer]:
-                states = causal_layer(layer, states)
-            return states, end_positions
-
-        if not self.training or any(weight.requires_grad for weight in text.parameters()):
-            return compute()
-        return self._frozen_label_states.get([input_ids], self._text_weights, compute)
-
-    @torch.no_grad()
-    def _get_teacher_label_features(self, input_ids: Tensor) -> Tensor:
-        """The labels as the teacher encodes them, without prompts, (L, D): computed once per label list."""
-        return self._teacher_label_features.get(
-            [input_ids],
-            self._text_weights,
-            lambda: self._finish_labels(*self._get_frozen_label_states(input_ids), prompts={}),
-        )
-
-    def _finish_labels(self, states: Tensor, end_positions: Tensor, *, prompts) -> Tensor:
-        """The text layers from the first prompt layer on, the final norm and the projection. Returns (L, D)."""
-        text = self.clip.text_model
-        first, last = self._first_prompt_layer, len(text.encoder.layers) - 1
-        for index, layer in enumerate(text.encoder.layers[first:], start=first):
-            ends = end_positions if index == last else None  # the last layer is read at the end of the text alone
-            if str(index) in prompts:
-                states = prompts[str(index)](states, clip_layer=layer, end_positions=ends)
-            else:
-                states = text_layer(layer, states, end_positions=ends)
-        return self.clip.text_projection(text.final_layer_norm(states))
-
-    def _trim(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut padding behind the longest label, which changes nothing (attention is causal), and find the ends."""
-        end_token = self.clip.config.text_config.eos_token_id
-        # As in CLIP: checkpoints older than its configuration's end token say 2 and mean the largest id.
-        is_end = input_ids == (input_ids.amax(dim=1, keepdim=True) if end_token == 2 else end_token)
-        if torch.compiler.is_compiling():
-            return input_ids, is_end.int().argmax(dim=1)
-        if not bool(is_end.any(dim=1).all()):
-            row = int((~is_end.any(dim=1)).nonzero()[0])
-            raise ValueError(
-                f"Label {row} of `input_ids` has no end-of-text token ({end_token}): {input_ids[row].tolist()}. "
-                "Use the tokenizer that belongs to this model, with its special tokens."
-            )
-        end_positions = is_end.int().argmax(dim=1)
-        return input_ids[:, : int(end_positions.max()) + 1], end_positions
+        self.label_encoder.clear()
 
     def _to_model(self, label_features: Tensor) -> Tensor:
         check_label_features(label_features, self.clip.config.projection_dim)
         return label_features.to(device=self.clip.logit_scale.device, dtype=self.clip.dtype)
-
-    @property
-    def _first_prompt_layer(self) -> int:
-        # Without prompts the last layer counts as the first of them, so that there is a layer to finish with.
-        last = self.clip.config.text_config.num_hidden_layers - 1
-        return min(self.config.prompt_layers or [last]) if self.prompts else last
 
     # --- images -----------------------------------------------------------------------------------------------------
 
@@ -430,7 +344,7 @@ class RamModel(RamPreTrainedModel):
         check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
         label_features = self._to_model(label_features)
         streams = self._frozen_streams(pixel_values, interpolate_pos_encoding)
-        _, patch_features = self._recover(*streams, label_features, self._grid(pixel_values))
+        _, patch_features = self._recover(*streams, label_features, self.config.patch_grid(*pixel_values.shape[-2:]))
         return patch_features
 
     def _embed_patches(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:
@@ -440,7 +354,7 @@ class RamModel(RamPreTrainedModel):
     def _frozen_streams(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> tuple[Tensor, Tensor]:
         """Both streams below the first ladder layer, where student and teacher are the same computation."""
         main = self._embed_patches(pixel_values, interpolate_pos_encoding)
-        local = main
+        local = main[:, 1:]
         for layer in self.clip.vision_model.encoder.layers[: self._first_ladder_layer]:
             main, local = self.plain_layer(main, local, clip_layer=layer)
         return main, local
@@ -457,7 +371,7 @@ class RamModel(RamPreTrainedModel):
                 main, local = self.ladder[str(index)](main, local, label_features, grid=grid, clip_layer=layer)
             else:
                 main, local = self.plain_layer(main, local, clip_layer=layer)
-        return self._project(main[:, 0]), self._project(local[:, 1:])
+        return self._project(main[:, 0]), self._project(local)
 
     @torch.no_grad()
     def _teacher_patch_features(self, main: Tensor, local: Tensor) -> Tensor:
@@ -466,7 +380,7 @@ class RamModel(RamPreTrainedModel):
         for layer in layers:
             main, values = main_stream_layer(layer, main)
             local = local.to(main.device) + value_attention(layer.self_attn, values)
-        return self._project(local_stream_layer(last, main, local)[:, 1:])
+        return self._project(local_stream_layer(last, main, local))
 
     def _project(self, tokens: Tensor) -> Tensor:
         return self.clip.visual_projection(self.clip.vision_model.post_layernorm(tokens))
@@ -476,10 +390,6 @@ class RamModel(RamPreTrainedModel):
         # Without ladder layers the last layer counts as one, so that there is a layer to go on with.
         last = self.clip.config.vision_config.num_hidden_layers - 1
         return min(self.config.ladder_layers or [last])
-
-    def _grid(self, pixel_values: Tensor) -> tuple[int, int]:
-        patch_size = self.clip.config.vision_config.patch_size
-        return pixel_values.shape[-2] // patch_size, pixel_values.shape[-1] // patch_size
 
     # --- matching ---------------------------------------------------------------------------------------------------
 
@@ -513,16 +423,20 @@ class RamModel(RamPreTrainedModel):
                     similarity, temperature=self.config.patch_marginal_temperature
                 )
                 cost = cost_from_similarity(similarity, logit_scale=self._logit_scale)
-                epsilon = self.config.epsilon
+                epsilon, largest_cost = self.config.epsilon, 1.0
                 if teacher_costs is not None:
                     cost = cost + self.config.teacher_weight * teacher_costs[index]
                     epsilon = epsilon + self.config.teacher_weight
+                    largest_cost += self.config.teacher_weight * largest_teacher_cost(
+                        patch_embeds.shape[1], sharpness=self.config.teacher_sharpness
+                    )
                 num_labels = label_embeds.shape[0]
                 plan = sinkhorn(
                     cost,
                     patch_marginal,
                     cost.new_full((num_labels,), 1 / num_labels),
                     epsilon=epsilon,
+                    largest_cost=largest_cost,
                     tolerance=self.config.sinkhorn_tolerance,
                     max_iterations=self.config.sinkhorn_max_iterations,
                 ).plan
@@ -594,14 +508,15 @@ class RamModel(RamPreTrainedModel):
             )
         if label_features is None:
             label_features = self.get_label_features(input_ids, attention_mask)
-        elif not torch.compiler.is_compiling() and not bool(label_features.isfinite().all()):
-            raise ValueError("`label_features` hold NaN or infinite values.")
         label_features = self._to_model(label_features)
-        has_unknown = labels is not None and check_labels(labels, (pixel_values.shape[0], label_features.shape[0]))
+        if labels is not None:
+            check_labels(labels, (pixel_values.shape[0], label_features.shape[0]))
 
         # 1. Recover what each patch shows.
         streams = self._frozen_streams(pixel_values, interpolate_pos_encoding)
-        image_features, patch_features = self._recover(*streams, label_features, self._grid(pixel_values))
+        image_features, patch_features = self._recover(
+            *streams, label_features, self.config.patch_grid(*pixel_values.shape[-2:])
+        )
         image_embeds = F.normalize(image_features.float(), dim=-1)
         patch_embeds = F.normalize(patch_features.float(), dim=-1)
         label_embeds = F.normalize(label_features.float(), dim=-1)
@@ -617,7 +532,11 @@ class RamModel(RamPreTrainedModel):
             global_logits = image_embeds @ label_embeds.T / self.temperatures.global_temperature.float()
             scores = (global_logits.softmax(dim=-1) + local_logits.softmax(dim=-1)) / 2
             logits = torch.logaddexp(global_logits.log_softmax(dim=-1), local_logits.log_softmax(dim=-1))
-            loss = None if labels is None else self._loss(global_logits, local_logits, labels, has_unknown)
+            loss = global_loss = local_loss = None
+            if labels is not None:
+                global_loss = self.loss_function(global_logits, labels)
+                local_loss = self.loss_function(local_logits, labels)
+                loss = global_loss + local_loss
         return RamOutput(
             loss=loss,
             scores=scores,
@@ -629,12 +548,16 @@ class RamModel(RamPreTrainedModel):
             label_embeds=label_embeds,
             patch_marginal=patch_marginal,
             transport_plan=plan,
+            global_loss=global_loss,
+            local_loss=local_loss,
         )
 
     @torch.no_grad()
     def _teacher_costs(self, streams: tuple[Tensor, Tensor], input_ids: Tensor, labels: Tensor) -> Tensor:
         patch_embeds = F.normalize(self._teacher_patch_features(*streams).float(), dim=-1)
-        label_embeds = F.normalize(self._get_teacher_label_features(input_ids).float(), dim=-1)
+        label_embeds = F.normalize(
+            self.label_encoder.encode_for_teacher(self.clip, self.prompts, input_ids).float(), dim=-1
+        )
         with torch.autocast(patch_embeds.device.type, enabled=False):
             return teacher_cost(
                 patch_embeds @ label_embeds.T,
@@ -642,42 +565,6 @@ class RamModel(RamPreTrainedModel):
                 sharpness=self.config.teacher_sharpness,
                 absent=labels == 0,  # where a label is unknown the teacher's word is all there is
             )
-
-    @staticmethod
-    def _loss(global_logits: Tensor, local_logits: Tensor, labels: Tensor, has_unknown: bool) -> Tensor:
-        if has_unknown:
-            return asymmetric_loss(log_odds_of_softmax(global_logits), labels) + asymmetric_loss(
-                log_odds_of_softmax(local_logits), labels
-            )
-        return multi_matching_loss(global_logits, labels) + multi_matching_loss(local_logits, labels)
-
-
-def _check_folder(name_or_path: str | os.PathLike | None) -> None:
-    """Say that a folder does not exist, where the Hub client would speak of repository names and connections."""
-    if name_or_path is None or os.path.exists(name_or_path):
-        return
-    text = os.fspath(name_or_path)
-    looks_local = text.startswith((".", "~", os.sep)) or text.count("/") > 1 or isinstance(name_or_path, os.PathLike)
-    if looks_local:
-        raise FileNotFoundError(f"There is no folder {text!r}.")
-
-
-def _load_clip(name_or_path: str | os.PathLike, kwargs: dict[str, Any]) -> tuple[CLIPModel, str | None]:
-    """Load a CLIP; returns it with its revision, the commit itself where it comes from the Hub."""
-    _check_folder(name_or_path)
-    hub = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
-    config, _ = RamConfig.get_config_dict(name_or_path, **hub)
-    model_type = config.get("model_type")
-    name = repr(os.fspath(name_or_path))
-    if model_type == RamConfig.model_type:
-        raise ValueError(f"{name} is a RAM model already: load it with `from_pretrained`.")
-    if model_type is None:
-        raise ValueError(f"{name} holds no `config.json` that names its model type.")
-    if model_type != "clip":
-        raise ValueError(f"{name} is a {model_type!r} checkpoint; `from_clip` takes CLIP with a ViT tower.")
-    clip = CLIPModel.from_pretrained(name_or_path, **kwargs)
-    commit = extract_commit_hash(cached_file(name_or_path, "config.json", **hub), None)
-    return clip, commit or kwargs.get("revision")
 
 
 __all__ = ["RamModel", "RamOutput", "RamPreTrainedModel"]

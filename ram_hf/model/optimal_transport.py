@@ -1,9 +1,13 @@
 """Entropic optimal transport between patches and labels: pure functions of tensors that know nothing of CLIP."""
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .reading import reads_freely
 
 # Beyond this the kernel exp(-cost / epsilon) nears the smallest float32 (exp(-50) = 2e-22), and the scalings, which
 # take its reciprocal, the largest: the same iteration then runs on logarithms.
@@ -15,12 +19,10 @@ class TransportResult(NamedTuple):
 
     Attributes:
         plan: transport plan, shape (B, P, L), all entries >= 0; its columns sum to the label marginal.
-        marginal_error: shape (B,), largest deviation of a row sum of the plan from the patch marginal, float32.
         num_iterations: shape (B,), iterations that each image took, int64.
     """
 
     plan: Tensor
-    marginal_error: Tensor
     num_iterations: Tensor
 
 
@@ -82,6 +84,11 @@ def teacher_cost(
     return -log_q
 
 
+def largest_teacher_cost(num_patches: int, *, sharpness: float) -> float:
+    """What [`teacher_cost`] cannot exceed: it is of a softmax over P patches of numbers in [0, sharpness]."""
+    return sharpness + math.log(num_patches)
+
+
 @torch.no_grad()
 def sinkhorn(
     cost: Tensor,
@@ -89,6 +96,7 @@ def sinkhorn(
     label_marginal: Tensor,
     *,
     epsilon: float,
+    largest_cost: float | None = None,
     tolerance: float = 1e-3,
     max_iterations: int = 100,
 ) -> TransportResult:
@@ -97,8 +105,8 @@ def sinkhorn(
     Minimises `<T, cost> + epsilon * sum T (log T - 1)` over plans T >= 0 with row sums `patch_marginal` and column
     sums `label_marginal`. With `K = exp(-cost / epsilon)` and r = c = 1 at the start, `r = u / (K c)` and
     `c = v / (K^T r)` are repeated; an image stops, on its own, when the mean absolute change of its r falls
-    below `tolerance`. The plan `diag(r) K diag(c)` meets the label marginal to rounding; `marginal_error` says how far
-    the rows are.
+    below `tolerance`. The plan `diag(r) K diag(c)` meets the label marginal to rounding, and the patch marginal
+    the better the smaller the tolerance.
 
     Differentiation: none, the plan is a constant to the loss. Precision: float32 with autocast off, whatever comes in;
     the plan returns in the dtype of `cost`. Zero marginals are legal and give zero rows or columns. On a CPU the loop
@@ -110,6 +118,9 @@ def sinkhorn(
         patch_marginal: row sums, shape (B, P), >= 0.
         label_marginal: column sums, shape (B, L) or (L,), >= 0, same total as the rows.
         epsilon: regularisation in the unit of the cost, > 0.
+        largest_cost: a bound of the absolute cost, where the caller knows one: it decides whether the iteration needs
+            logarithms. Without one a cost on a CPU is read, and elsewhere logarithms are taken, which are right for
+            any cost, and slower.
         tolerance: mean absolute change of r below which an image stops; 0 runs exactly `max_iterations`.
         max_iterations: at least 1.
 
@@ -130,40 +141,51 @@ def sinkhorn(
         u = patch_marginal.float().unsqueeze(-1)  # (B, P, 1)
         v = label_marginal.float().expand(cost.shape[0], -1).unsqueeze(-1)  # (B, L, 1)
         kernel = cost.float() / -epsilon  # (B, P, L), a logarithm so far
-        if _largest_exponent(kernel, epsilon) > _LARGEST_EXPONENT:
+        if _needs_logarithms(kernel, epsilon, largest_cost):
             row, column, num_iterations = _iterate_logarithms(kernel, u.log(), v.log(), tolerance, max_iterations)
             plan = kernel.add_(row).add_(column.mT).exp_()
         else:
             kernel = kernel.exp_()
             row, column, num_iterations = _iterate_scalings(kernel, u, v, tolerance, max_iterations)
             plan = kernel.mul_(row).mul_(column.mT)
-        marginal_error = (plan.sum(dim=-1) - u.squeeze(-1)).abs().amax(dim=-1)
-    return TransportResult(plan.to(cost.dtype), marginal_error, num_iterations)
+    return TransportResult(plan.to(cost.dtype), num_iterations)
 
 
-def _largest_exponent(exponents: Tensor, epsilon: float) -> float:
-    if torch.compiler.is_compiling():  # a graph cannot ask its values: those of a cost in [0, 1]
-        return 1 / epsilon
-    return exponents.abs().amax().item()  # the device is asked once, outside the loop
+def _needs_logarithms(exponents: Tensor, epsilon: float, largest_cost: float | None) -> bool:
+    if largest_cost is not None:
+        return largest_cost / epsilon > _LARGEST_EXPONENT
+    return not reads_freely(exponents) or exponents.abs().amax().item() > _LARGEST_EXPONENT
 
 
-def _iterate_scalings(kernel, u, v, tolerance, max_iterations):
-    def step(column):
+def _iterate_scalings(
+    kernel: Tensor, u: Tensor, v: Tensor, tolerance: float, max_iterations: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    def step(column: Tensor) -> tuple[Tensor, Tensor]:
         row = u / (kernel @ column)
         return row, v / (kernel.mT @ row)
 
     return _iterate(step, torch.ones_like(u), torch.ones_like(v), lambda row: row, tolerance, max_iterations)
 
 
-def _iterate_logarithms(log_kernel, log_u, log_v, tolerance, max_iterations):
-    def step(log_column):
+def _iterate_logarithms(
+    log_kernel: Tensor, log_u: Tensor, log_v: Tensor, tolerance: float, max_iterations: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    def step(log_column: Tensor) -> tuple[Tensor, Tensor]:
         log_row = log_u - torch.logsumexp(log_kernel + log_column.mT, dim=2, keepdim=True)
         return log_row, log_v - torch.logsumexp(log_kernel + log_row, dim=1).unsqueeze(-1)
 
     return _iterate(step, torch.zeros_like(log_u), torch.zeros_like(log_v), torch.exp, tolerance, max_iterations)
 
 
-def _iterate(step, row, column, to_scaling, tolerance, max_iterations):
+def _iterate(
+    step: Callable[[Tensor], tuple[Tensor, Tensor]],
+    row: Tensor,
+    column: Tensor,
+    to_scaling: Callable[[Tensor], Tensor],
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Repeat `step`; returns rows (B, P, 1), columns (B, L, 1) and each image's number of iterations (B,)."""
     running = torch.ones_like(row[:, :1], dtype=torch.bool)
     num_iterations = torch.zeros(row.shape[0], dtype=torch.long, device=row.device)
     for _ in range(max_iterations):
@@ -177,12 +199,19 @@ def _iterate(step, row, column, to_scaling, tolerance, max_iterations):
         column = torch.where(running, new_column, column)
         num_iterations += running.view(-1)
         running = running & ~(change < tolerance)
-        if row.device.type == "cpu" and not running.any():
+        if reads_freely(row) and not running.any():
             break
     return row, column, num_iterations
 
 
-def _check_problem(cost, patch_marginal, label_marginal, epsilon, tolerance, max_iterations):
+def _check_problem(
+    cost: Tensor,
+    patch_marginal: Tensor,
+    label_marginal: Tensor,
+    epsilon: float,
+    tolerance: float,
+    max_iterations: int,
+) -> None:
     if cost.dim() != 3:
         raise ValueError(f"`cost` must have shape (images, patches, labels), got {tuple(cost.shape)}.")
     batch_size, num_patches, num_labels = cost.shape
@@ -208,6 +237,7 @@ def _check_problem(cost, patch_marginal, label_marginal, epsilon, tolerance, max
 __all__ = [
     "TransportResult",
     "cost_from_similarity",
+    "largest_teacher_cost",
     "patch_marginal_from_similarity",
     "sinkhorn",
     "teacher_cost",

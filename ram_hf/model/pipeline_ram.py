@@ -1,6 +1,5 @@
 """Zero-shot multi-label tagging as a transformers pipeline."""
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,10 +10,12 @@ from torch.utils.data import Dataset
 from transformers import CLIPModel, Pipeline, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
+from .checkpoint_kind import kind_of
 from .images import is_one_image, read_image
 from .modeling_ram import RamModel, RamOutput
 from .processing_ram import RamProcessor
 from .regions import label_region
+from .suggestions import did_you_mean
 
 TASK = "zero-shot-multi-label-tagging"
 
@@ -163,9 +164,7 @@ class RamTaggingPipeline(Pipeline):
     def _sanitize_parameters(self, **kwargs) -> tuple[dict, dict, dict]:
         for name in kwargs:
             if name not in _ARGUMENTS:
-                near = difflib.get_close_matches(name, _ARGUMENTS, n=1)
-                hint = f"Did you mean `{near[0]}`?" if near else f"It takes {', '.join(_ARGUMENTS)}."
-                raise TypeError(f"The tagging pipeline takes no argument `{name}`. {hint}")
+                raise TypeError(f"The tagging pipeline takes no argument {name!r}. {did_you_mean(name, _ARGUMENTS)}")
         labels = kwargs.pop("candidate_labels", None)
         if labels is not None:
             kwargs["candidate_labels"] = _as_label_names(labels)
@@ -215,11 +214,10 @@ class RamTaggingPipeline(Pipeline):
             plan = model_outputs["transport_plan"][0].numpy()  # (P, L)
             columns = {label: index for index, label in enumerate(candidate_labels)}  # duplicates have equal columns
             width, height = model_outputs["size"][0].tolist()
-            vision = self.model.config.clip_config.vision_config
-            side = vision.image_size // vision.patch_size
+            grid = self.model.config.patch_grid()
             for tag in tags:
                 column = plan[:, columns[tag["label"]]]
-                tag.update(label_region(column, grid=(side, side), size=(width, height)))
+                tag.update(label_region(column, grid=grid, size=(width, height)))
         return tags
 
     def _check_call(self, params: dict[str, Any]) -> None:
@@ -249,11 +247,12 @@ class RamTaggingPipeline(Pipeline):
 
 
 def _as_ram_model(model: PreTrainedModel) -> PreTrainedModel:
-    if isinstance(model, CLIPModel):
+    config = getattr(model, "config", None)
+    kind = kind_of(config)
+    if kind == "clip" and isinstance(model, CLIPModel):  # and not one of its towers
         return RamModel.from_clip(model)
-    # Not by class: beside a checkpoint's own code each of our classes exists twice.
-    model_type = getattr(getattr(model, "config", None), "model_type", None)
-    if model_type != RamModel.config_class.model_type:
+    if kind != "ram":
+        model_type = getattr(config, "model_type", None)
         found = f"a {type(model).__name__}" + (f" of type {model_type!r}" if model_type else "")
         raise TypeError(f"The tagging pipeline takes a RAM model, or a CLIP with a ViT tower, got {found}.")
     return model

@@ -148,7 +148,7 @@ def pretrain_clip(arguments: ClipPretrainingArguments) -> dict[str, float]:
             step += 1
 
             # Log, judge, save.
-            logbook.advance(pictures=arguments.batch_size, loss=value)
+            logbook.advance(arguments.batch_size)
             if step % arguments.log_steps == 0 or step == total_steps:
                 rates = {f"learning_rate/{name}": rate for name, rate in rates.items()}
                 logbook.write(step, {"loss": value, "logit_scale": scale.item(), **rates})

@@ -8,6 +8,7 @@ import torch
 
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
+from ..model.regions import heat_map
 from .reader import SquareSize
 
 
@@ -82,13 +83,11 @@ class Tagger:
         return tags
 
     def _add_heat_maps(self, tags: list[list[dict[str, Any]]], plans: np.ndarray) -> None:
-        config = self.model.config.clip_config.vision_config
-        side = config.image_size // config.patch_size
+        grid = self.model.config.patch_grid()
         columns = {label: column for column, label in enumerate(self.labels)}
         for picture_tags, plan in zip(tags, plans, strict=True):  # plan: (P, L)
             for tag in picture_tags:
-                heat_map = plan[:, columns[tag["label"]]].reshape(side, side)
-                tag["heat_map"] = heat_map / max(heat_map.max(), np.finfo(np.float32).tiny)
+                tag["heat_map"] = heat_map(plan[:, columns[tag["label"]]], grid=grid)
 
 
 __all__ = ["Tagger"]

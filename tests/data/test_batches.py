@@ -117,6 +117,17 @@ def test_labels_outside_the_list_are_ignored(strings_dataset):
     assert labels.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0], [1, 1, 0], [0, 0, 0]]
 
 
+def test_a_label_nobody_looked_for_is_minus_one(truth_columns_dataset):
+    rows = truth_columns_dataset.to_list()
+    rows[0]["Hat"] = -1
+    features = truth_columns_dataset.features.copy() | {"Hat": datasets.Value("int8")}
+    dataset = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    reader = RowReader.from_dataset(dataset, label_columns=["Female", "Hat"])
+    prepare = PrepareRow(reader, EvalTransform(4, MEAN, STD), label_names=["Hat", "Female"])
+    ((_, inputs),) = evaluation_batches(reader.select(dataset), prepare, batch_size=3)
+    assert inputs["labels"].tolist() == [[-1, 1], [0, 0], [1, 0]]
+
+
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_evaluation_does_not_depend_on_ranks_and_workers(make_numbered, workers, world_size):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ram_hf.model.losses import asymmetric_loss, log_odds_of_softmax, multi_matching_loss
+from ram_hf.model.losses import asymmetric_loss, label_loss, log_odds_of_softmax, multi_matching_loss
 
 
 @given(seed=st.integers(0, 2**16), images=st.integers(1, 5), labels=st.integers(1, 9))
@@ -61,3 +61,21 @@ def test_log_odds_of_softmax():
     torch.testing.assert_close(log_odds_of_softmax(logits), p.log() - (1 - p).log())
     assert log_odds_of_softmax(torch.tensor([[25.0], [0.0]])).isfinite().all()
     assert log_odds_of_softmax(torch.tensor([[500.0, 0.0, -500.0]])).isfinite().all()
+
+
+@pytest.mark.parametrize("has_unknown", [False, True])
+def test_one_unknown_entry_makes_the_loss_of_a_batch_asymmetric(has_unknown):
+    """Values and gradients are those of the one loss alone, to the bit: the other one takes no part."""
+    logits, labels = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)) * 9, torch.eye(3, 4)
+    labels[0, 3] = -1 if has_unknown else 0
+    found, expected = (logits.clone().requires_grad_() for _ in range(2))
+    loss = label_loss(found, labels)
+    alone = (
+        asymmetric_loss(log_odds_of_softmax(expected), labels)
+        if has_unknown
+        else multi_matching_loss(expected, labels)
+    )
+    loss.backward()
+    alone.backward()
+    assert torch.equal(loss, alone)
+    assert torch.equal(found.grad, expected.grad)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from transformers import AutoModel, AutoModelForZeroShotImageClassification, CLIPModel
 
 from ram_hf import RamConfig, RamModel
+from ram_hf.model.label_encoder import LabelEncoder
 from ram_hf.model.optimal_transport import cost_from_similarity, sinkhorn
 from tests.conftest import LABELS, make_config
 
@@ -157,7 +158,7 @@ def test_padding_chunks_and_cache_change_nothing(tiny_model, pixel_values, label
         end = tiny_model.config.clip_config.text_config.eos_token_id
         padded = F.pad(label_inputs["input_ids"], (0, 77 - label_inputs["input_ids"].shape[1]), value=end)
         torch.testing.assert_close(tiny_model.get_label_features(padded), expected)
-        monkeypatch.setattr("ram_hf.model.modeling_ram._LABELS_AT_ONCE", 3)
+        monkeypatch.setattr("ram_hf.model.label_encoder._LABELS_AT_ONCE", 3)
         tiny_model.clear_label_cache()
         pieces = []
         tiny_model.clip.text_projection.register_forward_hook(lambda *call: pieces.append(len(call[-1])))
@@ -227,11 +228,11 @@ def test_prompts_leave_out_the_last_positions_of_a_full_context(tiny_model):
     layers = tiny_model.clip.text_model.encoder.layers
     with torch.no_grad():
         actual = tiny_model.get_label_features(ids)
-        states, ends = tiny_model._get_frozen_label_states(ids)
+        states, ends = tiny_model.label_encoder._states_below(tiny_model.clip, len(layers) - 3, ids)
         assert states.shape[1] == 76
         end_state = states[:, ends[0]]
         projected = tiny_model.clip.text_projection(tiny_model.clip.text_model.final_layer_norm(end_state))
-    assert len(layers) - tiny_model._first_prompt_layer == 3
+    assert list(tiny_model.prompts) == [str(index) for index in range(len(layers))][-3:]
     torch.testing.assert_close(actual, projected)  # the end token passed the three prompted layers unchanged
 
 
@@ -383,7 +384,7 @@ def test_the_teacher_keeps_its_word_on_unknown_labels(tiny_model, pixel_values, 
 def test_without_weight_there_is_no_teacher(tiny_model, pixel_values, label_inputs, monkeypatch):
     tiny_model.config.teacher_weight = 0.0
     monkeypatch.setattr(RamModel, "_teacher_patch_features", None)
-    monkeypatch.setattr(RamModel, "_get_teacher_label_features", None)
+    monkeypatch.setattr(LabelEncoder, "encode_for_teacher", None)
     with torch.no_grad():
         features = tiny_model.get_label_features(**label_inputs)
     tiny_model.train()

@@ -338,11 +338,15 @@ def test_the_stock_zero_shot_pipeline_runs(tiny_model, tiny_processor, tmp_path)
         ({"candidate_labels": 3}, TypeError, "`candidate_labels` must be a list of label names, got int"),
         ({"candidate_labels": ["dog " * 30]}, ValueError, "the text tower takes 77"),
         ({"candidate_labels": "dog", "prompt_template": "a photo"}, ValueError, "a sentence with {label}"),
-        ({"candidate_label": "dog"}, TypeError, "no argument `candidate_label`. Did you mean `candidate_labels`"),
-        ({"candidate_labels": "dog", "topk": 3}, TypeError, "Did you mean `top_k`"),
-        ({"candidate_labels": "dog", "hypothesis_template": "{}"}, TypeError, "Did you mean `prompt_template`"),
-        ({"candidate_labels": "dog", "batchsize": 3}, TypeError, "Did you mean `batch_size`"),
-        ({"candidate_labels": "dog", "xyz": 3}, TypeError, "It takes batch_size, candidate_labels, num_workers"),
+        ({"candidate_label": "dog"}, TypeError, "no argument 'candidate_label'. Did you mean 'candidate_labels'"),
+        ({"candidate_labels": "dog", "topk": 3}, TypeError, "Did you mean 'top_k'"),
+        ({"candidate_labels": "dog", "hypothesis_template": "{}"}, TypeError, "Did you mean 'prompt_template'"),
+        ({"candidate_labels": "dog", "batchsize": 3}, TypeError, "Did you mean 'batch_size'"),
+        (
+            {"candidate_labels": "dog", "xyz": 3},
+            TypeError,
+            "There are 'batch_size', 'candidate_labels', 'num_workers'",
+        ),
         ({"candidate_labels": "dog", "top_k": 0}, ValueError, "`top_k` must be at least 1, got 0"),
     ],
 )
@@ -377,7 +381,7 @@ def test_errors_of_a_picture(tagger, picture, error, message, as_list):
     ("arguments", "error", "message"),
     [
         ({"candidate_labels": ["dog", ""]}, ValueError, "Label 1 is empty"),
-        ({"candidate_label": ["dog"]}, TypeError, "Did you mean `candidate_labels`"),
+        ({"candidate_label": ["dog"]}, TypeError, "Did you mean 'candidate_labels'"),
         ({"tokenizer": make_tokenizer()}, TypeError, r"pass `processor=RamProcessor\(image_processor, tokenizer\)`"),
     ],
 )

@@ -107,7 +107,7 @@ def test_the_mass_of_the_column_changes_nothing(case, exponent):
         ({"column": np.ones(3)}, r"for the rows and columns of `grid`, \(2, 2\), got \(3,\)"),
         ({"column": np.ones((2, 2))}, r"got \(2, 2\)"),
         ({"grid": (-2, -2)}, r"\(-2, -2\)"),
-        ({"size": (0, 4)}, r"width and height of the picture in pixels, got \(0, 4\)"),
+        ({"size": (0, 4)}, r"width and height of the image in pixels, got \(0, 4\)"),
         ({"column": np.array([1, np.nan, 0, 0])}, "NaN, infinite or negative"),
         ({"column": np.array([1, np.inf, 0, 0])}, "NaN, infinite or negative"),
         ({"column": np.array([1, -1e-9, 0, 0])}, "NaN, infinite or negative"),

@@ -1,0 +1,73 @@
+"""RAM or CLIP: what a configuration, or the checkpoint of a name, is of."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from transformers import CLIPModel, PreTrainedConfig
+from transformers.utils import cached_file
+from transformers.utils.hub import extract_commit_hash
+
+from .configuration_ram import RamConfig
+
+_HUB_OPTIONS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
+
+
+def kind_of(config: PreTrainedConfig | Mapping[str, Any] | None) -> Literal["ram", "clip"] | None:
+    """Which of the two models a configuration describes; None for any other.
+
+    By the name of its type and not by its class: beside a checkpoint's own code each of our classes exists twice.
+    """
+    model_type = config.get("model_type") if isinstance(config, Mapping) else getattr(config, "model_type", None)
+    if model_type == RamConfig.model_type:
+        return "ram"
+    return "clip" if model_type == "clip" else None
+
+
+def kind_of_checkpoint(name_or_path: str | os.PathLike[str], **options: Any) -> Literal["ram", "clip"]:
+    """Which of the two models lies under a name; `options` are those of `from_pretrained`.
+
+    Raises:
+        FileNotFoundError: when a path that can only be local does not exist.
+        ValueError: when it is neither.
+    """
+    refuse_missing_folder(name_or_path)
+    content, _ = RamConfig.get_config_dict(name_or_path, **_of_hub(options))
+    kind = kind_of(content)
+    if kind is None:
+        name, model_type = os.fspath(name_or_path), content.get("model_type")
+        if model_type is None:
+            raise ValueError(f"{name!r} holds no `config.json` that names its model type.")
+        raise ValueError(f"{name!r} is a {model_type!r} checkpoint, neither a RAM nor a CLIP with a ViT tower.")
+    return kind
+
+
+def load_clip(name_or_path: str | os.PathLike[str], **options: Any) -> tuple[CLIPModel, str | None]:
+    """Load a CLIP with its revision, which is the commit itself where it comes from the Hub.
+
+    Raises:
+        FileNotFoundError: when a path that can only be local does not exist.
+        ValueError: when it is no CLIP.
+    """
+    if kind_of_checkpoint(name_or_path, **options) == "ram":
+        raise ValueError(f"{os.fspath(name_or_path)!r} is a RAM model already: load it with `from_pretrained`.")
+    clip = CLIPModel.from_pretrained(name_or_path, **options)
+    commit = extract_commit_hash(cached_file(name_or_path, "config.json", **_of_hub(options)), None)
+    return clip, commit or options.get("revision")
+
+
+def refuse_missing_folder(name_or_path: str | os.PathLike[str] | None) -> None:
+    """Say that a folder does not exist, where the Hub client would speak of repository names and connections."""
+    if name_or_path is None or os.path.exists(name_or_path):
+        return
+    text = os.fspath(name_or_path)
+    looks_local = text.startswith((".", "~", os.sep)) or text.count("/") > 1 or isinstance(name_or_path, os.PathLike)
+    if looks_local:
+        raise FileNotFoundError(f"There is no folder {text!r}.")
+
+
+def _of_hub(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in _HUB_OPTIONS if name in options}
+
+
+__all__ = ["kind_of", "kind_of_checkpoint", "load_clip", "refuse_missing_folder"]
