@@ -45,12 +45,11 @@ def take(loader: BatchLoader, count: int) -> list[tuple[list, dict]]:
 
 
 @pytest.mark.parametrize("shards", [None, 3])
-@pytest.mark.parametrize("prefetch_batches", [1, 3])
-def test_workers_change_nothing(make_numbered, shards, prefetch_batches):
+def test_workers_change_nothing(make_numbered, shards):
     dataset = make_numbered(10, shards)
     expected = take(make_loader(dataset), 8)
     for workers in (1, 3):
-        assert take(make_loader(dataset, workers=workers, prefetch_batches=prefetch_batches), 8) == expected
+        assert take(make_loader(dataset, workers=workers), 8) == expected
 
 
 @settings(max_examples=15, deadline=None)
@@ -138,7 +137,7 @@ def test_evaluation_does_not_depend_on_ranks_and_workers(make_numbered, workers,
     }
     actual = {}
     for rank in range(world_size):
-        options = {"rank": rank, "world_size": world_size, "num_workers": workers, "prefetch_batches": 1}
+        options = {"rank": rank, "world_size": world_size, "num_workers": workers}
         for number, inputs in evaluation_batches(dataset, prepare_number, batch_size=2, **options):
             actual[number] = inputs["pixel_values"]
     assert sorted(actual) == sorted(expected) == list(range(6))
@@ -157,7 +156,7 @@ def test_a_broken_picture_is_named(strings_dataset, workers):
     with BatchLoader(stream, prepare, batch_size=2, num_workers=workers) as loader:
         batches = iter(loader)
         next(batches)  # the rows before it come through
-        with pytest.raises(ValueError, match=r"row 3 of epoch 0 on rank 0: Cannot read .* \(picture 'b/3.jpg'\)"):
+        with pytest.raises(ValueError, match=r"row 3 of epoch 0 on rank 0: Cannot read .* \(image 'b/3.jpg'\)"):
             next(batches)
     evaluated = evaluation_batches(reader.select(dataset), prepare, batch_size=2, num_workers=workers)
     with pytest.raises(ValueError, match="Cannot prepare row 3: "):
@@ -231,10 +230,10 @@ def test_reading_ahead_is_bounded():
     results.close()
 
 
-@pytest.mark.parametrize("option", ["batch_size", "prefetch_batches", "num_workers"])
+@pytest.mark.parametrize("option", ["batch_size", "num_workers"])
 def test_wrong_numbers_are_refused(make_numbered, option):
     stream = RowStream(make_numbered(3, None), seed=0, shuffle_buffer=0)
-    with pytest.raises(ValueError, match="must be positive and `num_workers` not negative, got"):
+    with pytest.raises(ValueError, match="`batch_size` must be positive and `num_workers` not negative, got"):
         BatchLoader(stream, prepare_number, **{"batch_size": 2, option: -1})
 
 

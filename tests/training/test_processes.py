@@ -26,7 +26,7 @@ rank, world_size = accelerator.process_index, accelerator.num_processes
 rows = open_dataset(dataset, split="train", streaming=True).select_columns([column])
 stream = RowStream(rows, seed=3, shuffle_buffer=16, rank=rank, world_size=world_size)
 seen = [[], []]
-for item in stream:
+for item in stream.items():
     if item.epoch == 2:
         break
     seen[item.epoch].append(item.row[column])
