@@ -4,6 +4,7 @@ What is written stands under another name in the same folder until it is complet
 a killed process or a power cut leaves what was there before.
 """
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _IS_WINDOWS = os.name == "nt"
+_numbers = itertools.count()  # several files of a folder can be on their way at once
 
 
 @contextmanager
@@ -27,7 +29,8 @@ def whole_file(file: str | os.PathLike) -> Iterator[Path]:
         OSError: when it cannot be written; what was there stays.
     """
     file = Path(file)
-    unfinished = file.with_name(f".ram_hf-{os.getpid()}.unfinished")  # short: a name can have the full length
+    # Short: a name can have the full length.
+    unfinished = file.with_name(f".ram_hf-{os.getpid()}-{next(_numbers)}.unfinished")
     unfinished.unlink(missing_ok=True)  # a link that somebody put there would be written through
     try:
         yield unfinished

@@ -85,3 +85,10 @@ def test_a_folder_is_replaced_at_the_end(tmp_path):
         raise Stopped
     assert os.listdir(target) == ["new"]
     assert os.listdir(tmp_path) == ["model"]
+
+
+def test_two_files_of_a_folder_are_written_at_once(tmp_path):
+    with whole_file(tmp_path / "a") as first, whole_file(tmp_path / "b") as second:
+        first.write_text("a")
+        second.write_text("b")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a": "a", "b": "b"}
