@@ -1,7 +1,7 @@
 """Writing whole or not at all: the only place that opens a file for writing. Standard library alone.
 
-What is written stands under another name in the same folder until it is complete and on the disk, so that a full disk,
-a killed process or a power cut leaves what was there before.
+What is written stands under another name in the same folder until it is complete (and on the disk, where it replaces
+something), so that a full disk, a killed process or a power cut leaves what was there before.
 """
 
 import itertools
@@ -34,7 +34,8 @@ def whole_file(file: str | os.PathLike) -> Iterator[Path]:
     unfinished.unlink(missing_ok=True)  # a link that somebody put there would be written through
     try:
         yield unfinished
-        _flush(unfinished)
+        if file.exists():  # what a power cut could take; a new file is not worth waiting for the disk, for thousands
+            _flush(unfinished)
         os.replace(unfinished, file)
     except BaseException:  # an interrupt from the keyboard too
         with suppress(OSError):
