@@ -79,3 +79,29 @@ def test_one_unknown_entry_makes_the_loss_of_a_batch_asymmetric(has_unknown):
     alone.backward()
     assert torch.equal(loss, alone)
     assert torch.equal(found.grad, expected.grad)
+
+
+def test_an_impossible_pair_costs_its_positive_nothing():
+    """`0 * -inf` is NaN: what is not positive must be left out, not multiplied away."""
+    logits = torch.tensor([[1.0, -math.inf, 0.0]])
+    expected = -(1 - math.log(math.e + 1))
+    assert multi_matching_loss(logits, torch.tensor([[1, 0, 0]])).item() == pytest.approx(expected)
+
+
+def test_a_sure_and_wrong_negative_costs_a_finite_price():
+    logits = torch.tensor([[200.0]], requires_grad=True)
+    loss = asymmetric_loss(logits, torch.tensor([[0]]), clip=0)
+    loss.backward()
+    assert loss.item() == pytest.approx(-math.log(1e-6), rel=0.05)
+    assert logits.grad.isfinite().all()
+
+
+def test_an_easy_negative_costs_exactly_nothing():
+    """Odd focusing shows a margin that is not cut off at 0."""
+    logits, labels = torch.tensor([[-6.0]]), torch.tensor([[0]])
+    assert asymmetric_loss(logits, labels, gamma_negative=0.0).item() == 0
+    assert asymmetric_loss(logits, labels, gamma_negative=1.0).item() == 0
+
+
+def test_the_log_odds_of_certainty_are_bounded():
+    assert log_odds_of_softmax(torch.tensor([[25.0]])).item() == pytest.approx(-math.log(1e-6), rel=0.01)

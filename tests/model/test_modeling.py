@@ -670,6 +670,35 @@ def test_from_clip_tells_the_commit_of_a_hub_checkpoint(tiny_model, tmp_path, mo
     assert model.config.base_model_revision == commit
 
 
+def test_from_clip_keeps_a_revision_without_a_commit(tiny_model, tmp_path):
+    """A folder has no commit: what the caller asked for is all there is to tell."""
+    tiny_model.clip.save_pretrained(tmp_path)
+    assert RamModel.from_clip(tmp_path, revision="v2").config.base_model_revision == "v2"
+    assert RamModel.from_clip(tmp_path).config.base_model_revision is None
+
+
+def test_label_states_are_not_remembered_while_the_text_tower_trains(tiny_model, pixel_values, label_inputs):
+    tiny_model.clip.text_model.requires_grad_(True)
+    tiny_model.train()
+    embedding = tiny_model.clip.text_model.embeddings.token_embedding.weight
+    for _ in range(2):
+        embedding.grad = None
+        tiny_model(pixel_values, **label_inputs, labels=TARGETS).loss.backward()
+        assert embedding.grad.any()
+
+
+def test_a_teacher_of_any_sharpness_gives_a_finite_plan(tiny_model, pixel_values, label_inputs):
+    tiny_model.config.teacher_sharpness, tiny_model.config.teacher_weight = 2000.0, 0.5
+    output = tiny_model.train()(pixel_values, **label_inputs, labels=TARGETS, output_transport_plan=True)
+    assert output.transport_plan.isfinite().all()
+    torch.testing.assert_close(output.transport_plan.sum(dim=1), torch.full((3, 4), 0.25), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "grid"), [((), (4, 4)), ((40, 64), (5, 8)), ((39, 71), (4, 8))])
+def test_patch_grid(tiny_config, size, grid):
+    assert tiny_config.patch_grid(*size) == grid
+
+
 def test_from_clip_in_a_subfolder(tiny_model, tmp_path):
     tiny_model.clip.save_pretrained(tmp_path / "tower")
     assert RamModel.from_clip(tmp_path, subfolder="tower").config.ladder_layers == [2, 3, 4]

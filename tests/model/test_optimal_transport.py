@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ram_hf.model.optimal_transport import (
     cost_from_similarity,
+    largest_teacher_cost,
     patch_marginal_from_similarity,
     sinkhorn,
     teacher_cost,
@@ -132,14 +133,52 @@ def test_tolerance_zero_runs_exactly_the_limit_and_exports():
     torch.testing.assert_close(exported(cost, u, v), Transport()(cost, u, v))
 
 
+@pytest.mark.parametrize("largest_cost", [None, 1.0])
+def test_a_graph_survives_a_small_epsilon(largest_cost):
+    """Where exp(-cost / epsilon) is no float32 any more; a graph cannot look, so it is told or is careful."""
+    cost, u, v = random_problem(12, 2, 6, 4)
+    cost = cost / 10 + 0.9
+    options = {"epsilon": 0.005, "tolerance": 0, "max_iterations": 20}
+
+    class Transport(torch.nn.Module):
+        def forward(self, cost, u, v):
+            return sinkhorn(cost, u, v, largest_cost=largest_cost, **options).plan
+
+    plan = torch.export.export(Transport(), (cost, u, v)).module()(cost, u, v)
+    assert plan.isfinite().all()
+    torch.testing.assert_close(plan.sum(dim=1), v, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(plan, sinkhorn(cost, u, v, **options).plan)
+
+
+def test_the_bound_of_the_cost_decides_and_is_one():
+    """A bound takes the place of a look at the cost, and the teacher's cost keeps within its own."""
+    cost, u, v = random_problem(14, 1, 6, 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ram_hf.model.optimal_transport._iterate_scalings", None)
+        expected = sinkhorn(cost, u, v, epsilon=0.1, largest_cost=5.001)
+        with pytest.raises(TypeError, match="not callable"):
+            sinkhorn(cost, u, v, epsilon=0.1, largest_cost=4.999)
+    torch.testing.assert_close(sinkhorn(cost, u, v, epsilon=0.1).plan, expected.plan, atol=1e-7, rtol=1e-5)
+    similarity = torch.zeros(1, 7, 2)
+    similarity[0, 1:, 0] = 1  # all patches but the first are sure of the first label
+    costs = teacher_cost(similarity, logit_scale=1e3, sharpness=20.0)
+    assert 10 < costs.max() <= largest_teacher_cost(7, sharpness=20.0)
+
+
 def test_half_precision_runs_in_float32_and_returns_the_callers_dtype():
     cost, u, v = random_problem(13, 2, 30, 10)
     half = sinkhorn(cost.bfloat16(), u, v, epsilon=0.1)
     assert half.plan.dtype == torch.bfloat16
     expected = sinkhorn(cost.bfloat16().float(), u, v, epsilon=0.1).plan
     torch.testing.assert_close(half.plan, expected.bfloat16())
+    exact = sinkhorn(cost, u, v, epsilon=0.1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(sinkhorn(cost, u, v, epsilon=0.1).plan, sinkhorn(cost, u, v, epsilon=0.1).plan)
+        inside = sinkhorn(cost, u, v, epsilon=0.1)
+    assert torch.equal(inside.plan, exact.plan)
+    assert torch.equal(inside.num_iterations, exact.num_iterations)
+    whole = sinkhorn(cost.half(), u.half(), v.half(), epsilon=0.1)
+    rounded = sinkhorn(cost.half().float(), u.half().float(), v.half().float(), epsilon=0.1)
+    assert torch.equal(whole.plan, rounded.plan.half())
 
 
 def test_the_callers_tensors_are_left_alone():

@@ -18,6 +18,18 @@ def wide_picture():
     return Image.fromarray(pixels)
 
 
+def test_the_square_is_what_would_have_been_cropped_to():
+    """Some CLIPs resize the short side to more than they crop: the model takes the crop's size."""
+    image_processor = CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32})
+    processor = RamProcessor(image_processor, make_tokenizer())
+    assert processor(images=wide_picture())["pixel_values"].shape == (1, 3, 32, 32)
+    uncropped = CLIPImageProcessorPil(
+        size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}, do_center_crop=False
+    )
+    processor = RamProcessor(uncropped, make_tokenizer())
+    assert processor(images=wide_picture())["pixel_values"].shape == (1, 3, 40, 40)
+
+
 def test_the_whole_picture_is_squashed(tiny_processor):
     pixel_values = tiny_processor(images=wide_picture())["pixel_values"]
     assert pixel_values.shape == (1, 3, 32, 32)
