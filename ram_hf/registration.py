@@ -7,7 +7,9 @@ imported by whoever wants it, which an import hook notices.
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
 
 # Registration waits until no module below these is half imported: transformers imports its Auto classes from within
 # its base classes, and our classes are made of the latter.
@@ -67,10 +69,12 @@ _PENDING: dict[str, Callable[[], None]] = {
 class _RegisterAfterImport(importlib.abc.MetaPathFinder):
     """Watches imports of transformers and registers once they are complete."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.depth = 0  # watched modules that are being executed right now
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         """Find the module where Python would, and watch its execution."""
         if not any(fullname == watched or fullname.startswith(f"{watched}.") for watched in _WATCHED):
             return None
@@ -90,19 +94,21 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
 class _WatchedLoader(importlib.abc.Loader):
     """Executes a module with its own loader, then reports that it is complete."""
 
-    def __init__(self, loader, finder):
+    def __init__(self, loader: importlib.abc.Loader, finder: _RegisterAfterImport) -> None:
         self.loader = loader
         self.finder = finder
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.loader, name)  # `get_code`, `get_data`, ...
 
-    def create_module(self, spec):
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
-    def exec_module(self, module):
+    def exec_module(self, module: ModuleType) -> None:
         # From here on the module is as if it had never been watched.
-        module.__spec__.loader = module.__loader__ = self.loader
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
         self.finder.depth += 1
         try:
             self.loader.exec_module(module)

@@ -6,7 +6,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).parents[1] / "bundled"  # not there where this file travels without the package
 
 
-def find_bundled(name_or_path: str | os.PathLike) -> str | os.PathLike:
+def find_bundled(name_or_path: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
     """Folder of the model that the package brings under a name, such as "ram-tiny"; anything else as it came.
 
     A folder of that name in the working directory goes first, as with every name that `from_pretrained` takes.

@@ -1,5 +1,8 @@
 """Configuration of Recover and Match: the facts that the forward pass needs."""
 
+import os
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPConfig, PreTrainedConfig
 
@@ -84,7 +87,7 @@ class RamConfig(PreTrainedConfig):
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.clip_config is None:
             self.clip_config = CLIPConfig()
         elif isinstance(self.clip_config, dict):
@@ -109,12 +112,14 @@ class RamConfig(PreTrainedConfig):
         return height // vision.patch_size, width // vision.patch_size
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read a configuration from the Hub, a folder, or the package ("ram-tiny")."""
         return super().get_config_dict(find_bundled(pretrained_model_name_or_path), **kwargs)
 
     @classmethod
-    def from_dict(cls, config_dict, **kwargs):
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "RamConfig":
         """Build from a dictionary; refuses that of another model, which would be kept silently."""
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
@@ -124,7 +129,7 @@ class RamConfig(PreTrainedConfig):
             )
         return super().from_dict(config_dict, **kwargs)
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Check the rules between fields; part of the `@strict` validation."""
         vision, text = self.clip_config.vision_config, self.clip_config.text_config
         _check_layers("ladder_layers", self.ladder_layers, vision.num_hidden_layers, "vision")

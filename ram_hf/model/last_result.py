@@ -13,7 +13,7 @@ class LastResult:
     Safe with threads: an entry is read once, never changed, and replaced as a whole.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._entry: tuple | None = None
 
     def get(self, inputs: Sequence[Tensor], weights: Sequence[Tensor], compute: Callable[[], Any]) -> Any:

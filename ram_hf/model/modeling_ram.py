@@ -80,7 +80,7 @@ class RamOutput(ModelOutput):
 class MatchingTemperatures(nn.Module):
     """The two trainable temperatures; a module of their own, which stays in float32 beside half-precision weights."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.global_temperature = nn.Parameter(torch.empty(()))
         self.local_temperature = nn.Parameter(torch.empty(()))
@@ -105,7 +105,7 @@ class RamPreTrainedModel(PreTrainedModel):
     _skip_keys_device_placement = ["clip_layer"]  # noqa: RUF012  (a device map would move the layer like an input)
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         # transformers 5 builds models without storage: every number of ours that a checkpoint may lack is set here,
         # for the module that owns it (transformers skips modules without parameters of their own).
         super()._init_weights(module)
@@ -122,7 +122,9 @@ class RamPreTrainedModel(PreTrainedModel):
         self.clip.requires_grad_(False)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
+    ) -> Any:
         """Load a RAM model from the Hub, a folder, or the package ("ram-tiny"); see `PreTrainedModel.from_pretrained`.
 
         Raises:
@@ -192,7 +194,7 @@ class RamModel(RamPreTrainedModel):
 
     @classmethod
     def from_clip(
-        cls, clip: str | os.PathLike | CLIPModel, *, config: dict[str, Any] | None = None, **kwargs
+        cls, clip: str | os.PathLike | CLIPModel, *, config: dict[str, Any] | None = None, **kwargs: Any
     ) -> "RamModel":
         """Wrap a CLIP checkpoint; useful at once, without training.
 

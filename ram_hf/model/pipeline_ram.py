@@ -11,6 +11,7 @@ from transformers import CLIPModel, Pipeline, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 from .checkpoint_kind import kind_of
+from .configuration_ram import RamConfig
 from .images import is_one_image, read_image
 from .modeling_ram import RamModel, RamOutput
 from .processing_ram import RamProcessor
@@ -61,13 +62,13 @@ class RamTaggingPipeline(Pipeline):
     def __init__(
         self,
         model: PreTrainedModel,
-        processor=None,
+        processor: Any = None,
         *,
-        tokenizer=None,
-        image_processor=None,
-        feature_extractor=None,
-        **kwargs,
-    ):
+        tokenizer: Any = None,
+        image_processor: Any = None,
+        feature_extractor: Any = None,
+        **kwargs: Any,
+    ) -> None:
         if any(part is not None for part in (tokenizer, image_processor, feature_extractor)):
             raise TypeError(
                 "This pipeline takes image processor and tokenizer as one: pass "
@@ -83,13 +84,13 @@ class RamTaggingPipeline(Pipeline):
 
     def __call__(
         self,
-        images,
+        images: Any,
         candidate_labels: str | Iterable[str] | None = None,
         *,
         batch_size: int | None = None,
         num_workers: int | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> Any:
         """Tag pictures.
 
         Labels are encoded once: the same labels with the same template cost nothing in the next call, until the
@@ -134,7 +135,7 @@ class RamTaggingPipeline(Pipeline):
             return []
         return super().__call__(inputs, batch_size=batch_size, num_workers=num_workers, **kwargs)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save model, processor and code, so that `pipeline` loads the folder with and without this package.
 
         Args:
@@ -161,7 +162,7 @@ class RamTaggingPipeline(Pipeline):
 
     # --- the steps that transformers calls --------------------------------------------------------------------------
 
-    def _sanitize_parameters(self, **kwargs) -> tuple[dict, dict, dict]:
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
         for name in kwargs:
             if name not in _ARGUMENTS:
                 raise TypeError(f"The tagging pipeline takes no argument {name!r}. {did_you_mean(name, _ARGUMENTS)}")
@@ -172,7 +173,7 @@ class RamTaggingPipeline(Pipeline):
         postprocess_params = {name: value for name, value in kwargs.items() if name in _POSTPROCESS_ARGUMENTS}
         return {}, forward_params, postprocess_params
 
-    def preprocess(self, image) -> dict[str, Tensor]:
+    def preprocess(self, image: Any) -> dict[str, Tensor]:
         """Read a picture. Returns `pixel_values` (1, 3, H, W) and `size` (1, 2), width and height in pixels."""
         if isinstance(image, Mapping):
             raise TypeError(
@@ -234,7 +235,7 @@ class RamTaggingPipeline(Pipeline):
             )
 
     def _tokenize(
-        self, candidate_labels: tuple[str, ...], prompt_template: str | None = None, **_
+        self, candidate_labels: tuple[str, ...], prompt_template: str | None = None, **_: Any
     ) -> dict[str, Tensor]:
         """Tokenise the labels, or return the very tensors of the last time: by these the model knows them again."""
         template = self.processor.label_template if prompt_template is None else prompt_template
@@ -258,7 +259,7 @@ def _as_ram_model(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def _as_ram_processor(processor, config):
+def _as_ram_processor(processor: Any, config: RamConfig) -> Any:
     """The given processor, one made of its parts, or the one that lies where the model came from."""
     if processor is None:
         return _load_processor(config)
@@ -267,7 +268,7 @@ def _as_ram_processor(processor, config):
     return RamProcessor(processor.image_processor, processor.tokenizer)
 
 
-def _load_processor(config) -> RamProcessor:
+def _load_processor(config: RamConfig) -> RamProcessor:
     name, revision = config._name_or_path, None
     if not name:  # wrapped around a CLIP in this program
         name, revision = config.base_model_name_or_path, config.base_model_revision
@@ -291,7 +292,7 @@ def _as_label_names(labels: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _as_pipeline_inputs(images):
+def _as_pipeline_inputs(images: Any) -> Any:
     """One picture or a dataset as it is, lists and arrays as a list, and what else can be iterated as a generator."""
     if isinstance(images, Dataset) or is_one_image(images):
         return images

@@ -1,5 +1,6 @@
 """Images and label names in, tensors out; scores in, labels out."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,12 +37,12 @@ class RamProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        image_processor=None,
-        tokenizer=None,
+        image_processor: Any = None,
+        tokenizer: Any = None,
         label_template: str = DEFAULT_LABEL_TEMPLATE,
         squash: bool = True,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         _check_template(label_template)
         self.label_template = label_template
         self.squash = squash
@@ -50,13 +51,15 @@ class RamProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
+    ) -> "RamProcessor":
         """Load from the Hub, a folder, or the package ("ram-tiny"); see `ProcessorMixin.from_pretrained`."""
         return super().from_pretrained(find_bundled(pretrained_model_name_or_path), *args, **kwargs)
 
     def __call__(
         self,
-        images=None,
+        images: Any = None,
         text: str | Sequence[str] | None = None,
         labels: str | Sequence[str] | None = None,
         *,
@@ -64,7 +67,7 @@ class RamProcessor(ProcessorMixin):
         padding: bool | str = "longest",
         truncation: bool = False,
         return_tensors: str | None = "pt",
-        **images_kwargs,
+        **images_kwargs: Any,
     ) -> BatchFeature:
         """Prepare images, labels or both.
 
@@ -111,7 +114,7 @@ class RamProcessor(ProcessorMixin):
 
     def post_process_tagging(
         self,
-        outputs,
+        outputs: Any,
         labels: Sequence[str],
         *,
         top_k: int | None = None,
@@ -150,7 +153,9 @@ class RamProcessor(ProcessorMixin):
             for image_scores, indices in zip(ranked_scores.tolist(), order.tolist(), strict=True)
         ]
 
-    def _prepare_images(self, images, return_tensors, images_kwargs) -> dict[str, Any]:
+    def _prepare_images(
+        self, images: Any, return_tensors: str | None, images_kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
         pictures = []
         for index, source in enumerate([images] if is_one_image(images) else images):
             try:
@@ -163,7 +168,14 @@ class RamProcessor(ProcessorMixin):
             raise ValueError("`images` is empty.")
         return dict(self.image_processor(pictures, return_tensors=return_tensors, **images_kwargs))
 
-    def _tokenize(self, sentences, names, padding, truncation, return_tensors) -> dict[str, Any]:
+    def _tokenize(
+        self,
+        sentences: list[str],
+        names: list[str],
+        padding: bool | str,
+        truncation: bool,
+        return_tensors: str | None,
+    ) -> dict[str, Any]:
         context_length = self.tokenizer.model_max_length
         if context_length > _NO_LIMIT:
             context_length = _CLIP_CONTEXT
@@ -179,7 +191,7 @@ class RamProcessor(ProcessorMixin):
         return dict(self.tokenizer.pad(encoded, padding=padding, max_length=limit, return_tensors=return_tensors))
 
 
-def _as_names(names) -> list[str]:
+def _as_names(names: Any) -> list[str]:
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise ValueError("There are no labels: pass at least one label name.")
@@ -202,7 +214,7 @@ def _check_template(template: str) -> None:
         )
 
 
-def _squashing(image_processor):
+def _squashing(image_processor: Any) -> Any:
     """The same image processor, resizing to the square that it would have cropped to."""
     size, crop = dict(image_processor.size), dict(image_processor.crop_size or {})
     cropped_to = crop.get("height") if image_processor.do_center_crop else None
