@@ -139,6 +139,7 @@ class RamModel(RamPreTrainedModel):
     def __init__(self, config: RamConfig, clip: CLIPModel | None = None):
         super().__init__(config)
         vision, text = config.clip_config.vision_config, config.clip_config.text_config
+        joint_width = config.clip_config.projection_dim
         if clip is None:
             # In the default dtype, as all of ours: `from_pretrained(dtype=...)` sets that while it builds the model.
             clip = CLIPModel._from_config(config.clip_config, dtype=torch.get_default_dtype())
@@ -146,23 +147,15 @@ class RamModel(RamPreTrainedModel):
             for module in clip.modules():
                 module._is_hf_initialized = True  # whoever made it: these weights are not ours to initialise
         self.clip = clip
-        self.ladder = nn.ModuleDict(
-            {
-                str(index): LadderLayer(
-                    vision.hidden_size,
-                    config.clip_config.projection_dim,
-                    config.ladder_tokens,
-                    config.aggregation_kernel_size,
-                )
-                for index in config.ladder_layers
-            }
-        )
-        self.prompts = nn.ModuleDict()
-        if config.prompt_tokens:
-            for index in config.prompt_layers:
-                self.prompts[str(index)] = PromptLayer(
-                    text.hidden_size, config.prompt_tokens, text.max_position_embeddings
-                )
+        self.ladder, self.prompts = nn.ModuleDict(), nn.ModuleDict()
+        for index in config.ladder_layers:
+            self.ladder[str(index)] = LadderLayer(
+                vision.hidden_size, joint_width, config.ladder_tokens, config.aggregation_kernel_size
+            )
+        for index in config.prompt_layers if config.prompt_tokens else ():
+            self.prompts[str(index)] = PromptLayer(
+                text.hidden_size, config.prompt_tokens, text.max_position_embeddings
+            )
         self.label_encoder = LabelEncoder()
         self.image_encoder = ImageEncoder()
         # After CLIP, so that `model.dtype`, which is that of the first parameter, is CLIP's.
@@ -371,11 +364,8 @@ class RamModel(RamPreTrainedModel):
         # 1. Recover what each patch shows.
         grid = self.config.patch_grid(*pixel_values.shape[-2:])
         streams = self.image_encoder.encode_below(self.clip, self.ladder, pixel_values, interpolate_pos_encoding)
-        image_features, patch_features = self.image_encoder.encode(
-            self.clip, self.ladder, streams, label_features, grid
-        )
-        image_embeds = F.normalize(image_features.float(), dim=-1)
-        patch_embeds = F.normalize(patch_features.float(), dim=-1)
+        features = self.image_encoder.encode(self.clip, self.ladder, streams, label_features, grid)
+        image_embeds, patch_embeds = (F.normalize(each.float(), dim=-1) for each in features)
         label_embeds = F.normalize(label_features.float(), dim=-1)
 
         # 2. Match patches to labels.

@@ -6,6 +6,7 @@ from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDa
 from transformers import CLIPConfig, PreTrainedConfig
 
 from ram_hf import RamConfig
+from ram_hf.model.configuration_ram import check_field_names
 
 
 def test_defaults_take_the_last_three_layers():
@@ -62,3 +63,9 @@ def test_a_clip_configuration_is_not_taken_for_ours(tmp_path):
     CLIPConfig().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="from_clip"):
         RamConfig.from_pretrained(tmp_path)
+
+
+def test_a_field_that_is_none_is_refused_with_the_nearest():
+    check_field_names(["epsilon", "ladder_layers", "clip_config"])
+    with pytest.raises(ValueError, match=r"'epsilom', which is no field of RamConfig. Did you mean 'epsilon'\?"):
+        check_field_names(["ladder_tokens", "epsilom"])

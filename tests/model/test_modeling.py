@@ -758,7 +758,7 @@ def test_from_clip_refuses_what_it_cannot_wrap(tiny_model, tmp_path):
     tiny_model.clip.text_model.save_pretrained(tmp_path / "text")
     with pytest.raises(ValueError, match="is a 'clip_text_model' checkpoint"):
         RamModel.from_clip(tmp_path / "text")
-    with pytest.raises(ValueError, match="holds .epsilonn., which is no field of RamConfig. Did you mean .epsilon."):
+    with pytest.raises(ValueError, match=r"holds 'epsilonn', which is no field of RamConfig\. Did you mean 'epsilon'"):
         RamModel.from_clip(tiny_model.clip, config={"epsilonn": 1})
     with pytest.raises(TypeError, match=r"\['dtype'\] can have no effect"):
         RamModel.from_clip(tiny_model.clip, dtype=torch.float16)

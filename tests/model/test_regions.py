@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from ram_hf.evaluation.pointing import pointing_hits
-from ram_hf.model.regions import label_region
+from ram_hf.model.regions import heat_map, label_region
 
 # Few values, so that plateaus, ties and exact halves are frequent; and any others.
 HEATS = st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1e6, width=32)
@@ -31,6 +31,17 @@ def test_a_label_in_a_wide_picture():
     assert region["peak"] == {"x": 50, "y": 15}
     # The patch of half the heat on the left is not connected, the one above is.
     assert region["box"] == {"xmin": 40, "ymin": 0, "xmax": 80, "ymax": 20}
+
+
+def test_the_heat_map_alone_is_that_of_the_region():
+    column = np.array([0.1, 0.0, 0.2, 0.0, 0.2, 0.0, 0.4, 0.3])
+    heat = heat_map(column, grid=(2, 4))
+    assert heat.dtype == np.float32
+    np.testing.assert_array_equal(heat, label_region(column, grid=(2, 4), size=(80, 20))["heat_map"])
+    with pytest.raises(ValueError, match=r"rows and columns of `grid`, \(2, 3\), got \(8,\)"):
+        heat_map(column, grid=(2, 3))
+    with pytest.raises(ValueError, match="zeros alone"):
+        heat_map(np.zeros(8), grid=(2, 4))
 
 
 def test_patches_that_touch_at_a_corner_are_not_connected():
