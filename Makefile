@@ -83,7 +83,7 @@ benchmark: $(VENV)/.demo
 
 # CLIP on captioned scenes of all labels, then RAM on multi-labels of the seen ones, then the bundle.
 $(RUN)/clip/model.safetensors: | $(VENV)/.dev
-	$(VENV)/bin/python -m ram_hf.pretraining.scene_clip --config configs/ram_tiny/clip.yaml \
+	$(VENV)/bin/ram-hf pretrain clip-on-scenes --config configs/ram_tiny/clip.yaml \
 		--source $(SCENES) --output_dir $(RUN)/clip
 
 $(RUN)/scenes/report.json: | $(VENV)/.dev
@@ -94,7 +94,7 @@ $(RUN)/ram/model.safetensors: $(RUN)/clip/model.safetensors $(RUN)/scenes/report
 		--seen_labels $(RUN)/scenes/labels_seen.txt --output_dir $(RUN)/ram
 
 ram-tiny: $(RUN)/ram/model.safetensors
-	$(VENV)/bin/python -m ram_hf.pretraining.bundling $(RUN)/ram ram_hf/bundled/ram-tiny
+	$(VENV)/bin/ram-hf pretrain bundle $(RUN)/ram ram_hf/bundled/ram-tiny
 
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff format .
