@@ -55,7 +55,7 @@ class Annotations:
     has_boxes: bool = False
     label_groups: dict[str, list[str]] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for label in self.labels:
             if not isinstance(label, str):
                 raise TypeError(f"a label must be a string, got {label!r}")

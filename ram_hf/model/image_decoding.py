@@ -12,7 +12,7 @@ _BACKGROUND = (255, 255, 255)  # what shows through transparent pixels: pictures
 def decode_image(
     file: BinaryIO | str, name: str, *, draft_size: int | None = None, formats: list[str] | None = None
 ) -> Image.Image:
-    """Decode a picture, of several frames the first, as it is stored: see [`upright_rgb`] for what to do next.
+    """Decode a picture, of several frames the first, to upright RGB as [`upright_rgb`] does.
 
     Args:
         file: open file or path.
@@ -23,10 +23,10 @@ def decode_image(
         formats: Pillow's names of the formats to try; None for all that Pillow knows.
 
     Returns:
-        PIL picture, its pixels in memory.
+        PIL picture of mode RGB.
 
     Raises:
-        ValueError: when it cannot be decoded.
+        ValueError: when it cannot be decoded, or is less than 2 pixels wide or high.
         FileNotFoundError: when there is no such file.
     """
     try:
@@ -40,7 +40,7 @@ def decode_image(
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"Cannot read {name} as an image: {error}") from error
-    return image
+    return upright_rgb(image)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

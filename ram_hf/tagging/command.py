@@ -4,14 +4,16 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from .outputs import Output, TaggedPicture, TagOptions
     from .reader import ReadPicture
-    from .results import Output, TaggedPicture, TagOptions
     from .tagger import Tagger
 
 _DEFAULT_TOP_K = 5
@@ -110,9 +112,9 @@ def run(args: argparse.Namespace) -> int:
         OSError: when a path, a label file or a model is not there, or an output exists.
         ValueError: when there are no labels or no pictures, or options do not go together.
     """
-    from .labels import read_labels
+    from .label_options import read_labels
+    from .outputs import TagOptions
     from .paths import find_pictures
-    from .results import TagOptions
 
     # All that can be wrong with the command is found before the model is loaded.
     labels = read_labels(args.labels, args.labels_file)
@@ -193,7 +195,7 @@ def _tag(
 
 
 def _tag_batch(tagger: "Tagger", batch: Sequence["ReadPicture"]) -> Sequence["TaggedPicture"]:
-    from .results import TaggedPicture
+    from .outputs import TaggedPicture
 
     tags = iter(tagger([picture.pixels for picture in batch if picture.pixels is not None]))
     return [
@@ -255,7 +257,7 @@ def _num_workers(args: argparse.Namespace, num_pictures: int) -> int:
     return min(num_cores, _MOST_WORKERS)
 
 
-def _progress_bar(args: argparse.Namespace, work: _Work):
+def _progress_bar(args: argparse.Namespace, work: _Work) -> "tqdm":
     from tqdm import tqdm  # transformers needs it too
 
     shows = sys.stderr.isatty() and len(work.paths) > _FEW and not (_prints_table(args) and sys.stdout.isatty())
@@ -281,7 +283,7 @@ def _tell(num_done: int, failures: Sequence["TaggedPicture"], *, left: int) -> N
     sys.stderr.write("\n".join(lines) + "\n")
 
 
-def _at_least(minimum: int):
+def _at_least(minimum: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if int(text) < minimum:
             raise ValueError

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .atomic_file import appearing_whole
+from ..atomic import whole_file
+from .outputs import TaggedPicture
 from .paths import printable
 from .reader import load_picture
-from .results import TaggedPicture
 
 _DRAFT_SIZE = 1600  # pixels: what drawing makes of a larger picture anyway
 
@@ -52,7 +52,7 @@ class Overlays:
         try:
             image = load_picture(picture.path, draft_size=_DRAFT_SIZE)
             place.parent.mkdir(parents=True, exist_ok=True)
-            with appearing_whole(place) as unfinished:
+            with whole_file(place) as unfinished:
                 draw_tags(image, [_with_region(tag, image.size) for tag in picture.tags]).save(
                     unfinished, "JPEG", quality=90
                 )

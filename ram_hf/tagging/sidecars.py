@@ -5,9 +5,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from .atomic_file import appearing_whole
+from ..atomic import whole_file, write_whole
+from .outputs import TaggedPicture
 from .paths import printable
-from .results import TaggedPicture
 from .xmp import add_keywords, is_marked
 
 
@@ -18,7 +18,7 @@ class TextSidecars:
     their extension, the second has no place for its labels, which is told as its error.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._written: set[Path] = set()
 
     def refuse_existing(self, paths: Sequence[str]) -> None:
@@ -48,8 +48,7 @@ class TextSidecars:
         if self.holds(picture.path):
             return picture
         try:
-            with appearing_whole(sidecar) as unfinished:
-                unfinished.write_text(", ".join(tag["label"] for tag in picture.tags) + "\n", encoding="utf-8")
+            write_whole(sidecar, ", ".join(tag["label"] for tag in picture.tags) + "\n")
         except OSError as error:
             return picture.failed(f"cannot write {sidecar.name}: {error.strerror}")
         self._written.add(sidecar)
@@ -87,7 +86,7 @@ class XmpSidecars:
             old = sidecar.read_bytes() if os.path.exists(sidecar) else None
             new = add_keywords(old, [tag["label"] for tag in picture.tags])
             if new != old:
-                with appearing_whole(sidecar) as unfinished:
+                with whole_file(sidecar) as unfinished:
                     unfinished.write_bytes(new)
                     if old is not None:
                         shutil.copymode(sidecar, unfinished)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TextIO
 
+from .outputs import TaggedPicture
 from .paths import printable
-from .results import TaggedPicture
 
 _WIDEST_PATH, _WIDEST_LABEL = 60, 20  # characters of an aligned column; longer ones push the rest to the right
 

@@ -320,7 +320,7 @@ def test_keep_moves_boxes_along(tmp_path):
 
 
 def test_keep_refuses_unknown_names(tmp_path):
-    with pytest.raises(ValueError, match="label 'cow' to keep is not in the source. There are 'dog'"):
+    with pytest.raises(ValueError, match=r"label 'cow' to keep is not in the source\. There are 'dog'"):
         Annotations(["dog"], []).keep({"cow": "cow"})
     (tmp_path / "keep.txt").write_text("a\tb\tc\n")
     with pytest.raises(ValueError, match="one name, or two with a tab"):

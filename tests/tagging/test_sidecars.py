@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ram_hf.tagging.results import TaggedPicture
+from ram_hf.tagging.outputs import TaggedPicture
 from ram_hf.tagging.sidecars import TextSidecars, XmpSidecars
 from ram_hf.tagging.xmp import add_keywords, is_marked
 

@@ -6,7 +6,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from ram_hf.tagging.results import TaggedPicture, TagOptions
+from ram_hf.tagging.outputs import TaggedPicture, TagOptions
 from ram_hf.tagging.writers import make_writer
 
 OPTIONS = TagOptions(("dog", "rød, bil", "tree"), 2, None)

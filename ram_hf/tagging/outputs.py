@@ -1,4 +1,4 @@
-"""What is known of a picture after its turn, and what its row in an output must look like."""
+"""Where tags go, what is handed there for each image, and what rows of an earlier run must look like."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol

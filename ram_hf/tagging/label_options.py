@@ -1,4 +1,4 @@
-"""The label list of a command line."""
+"""The label list that the options of a command line name."""
 
 from pathlib import Path
 
