@@ -1,7 +1,7 @@
-"""Pictures to arrays, for training and for evaluation, with Pillow and NumPy alone.
+"""Images to arrays, for training and for evaluation, with Pillow and NumPy alone.
 
 Each random step draws from the generator it is given and from nothing else, so that a sample is a function of its
-picture and its generator.
+image and its generator.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ PADDING = 10  # pixels of black around the square before the crop, from the reci
 COLOR_JITTER = 0.1  # brightness, contrast and saturation are each scaled by a factor in 1 +- this
 MAX_ROTATION = 5.0  # degrees
 MAX_SHEAR = 5.0  # degrees
-MAX_SCALING = 0.05  # the picture is scaled by a factor in 1 +- this
+MAX_SCALING = 0.05  # the image is scaled by a factor in 1 +- this
 ERASING_PROBABILITY = 0.5  # from the recipe
 ERASING_AREA = (0.02, 0.33)  # share of the square, as in Random Erasing (arXiv 1708.04896)
 ERASING_ASPECT = (0.3, 1 / 0.3)  # height over width, the same source
@@ -25,7 +25,7 @@ _ERASING_ATTEMPTS = 10  # a rectangle that does not fit is drawn again
 
 
 class EvalTransform:
-    """Squash a picture to the model's square and normalise it, as `RamProcessor` does with its PIL backend.
+    """Squash an image to the model's square and normalise it, as `RamProcessor` does with its PIL backend.
 
     Args:
         size: side of the square, in pixels.
@@ -43,22 +43,22 @@ class EvalTransform:
         self._normalize = Normalization(mean, std)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Transform an RGB picture to an array of shape (3, size, size), float32; `rng` is not used."""
+        """Transform an RGB image to an array of shape (3, size, size), float32; `rng` is not used."""
         return self._normalize(squash(image, self.size))
 
 
 class TrainTransform(EvalTransform):
-    """Augment a picture: flip, pad and crop, colour noise, a small affine change, random erasing. Args as the base's.
+    """Augment an image: flip, pad and crop, colour noise, a small affine change, random erasing. Args as the base's.
 
-    The whole picture is squashed to the square first and loses at most `PADDING` pixels at an edge: what stands at the
+    The whole image is squashed to the square first and loses at most `PADDING` pixels at an edge: what stands at the
     edge is to be seen too.
     """
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Transform an RGB picture to an array of shape (3, size, size), float32.
+        """Transform an RGB image to an array of shape (3, size, size), float32.
 
         Args:
-            image: PIL picture of mode RGB.
+            image: PIL image of mode RGB.
             rng: source of all that is random here.
 
         Raises:

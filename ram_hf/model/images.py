@@ -1,4 +1,4 @@
-"""Any form of picture in, an upright RGB picture out."""
+"""Any form of image in, an upright RGB image out."""
 
 import base64
 import io
@@ -18,21 +18,21 @@ _DOWNLOAD_TIMEOUT = 60  # seconds
 
 
 def is_one_image(images: Any) -> bool:
-    """Whether this is one picture for [`read_image`], or several: a list, a generator, a batch as one array."""
+    """Whether this is one image for [`read_image`], or several: a list, a generator, a batch as one array."""
     if isinstance(images, str | bytes | bytearray | os.PathLike | Image.Image | Mapping):
-        return True  # a mapping is one thing, if no picture: its keys are none either
+        return True  # a mapping is one thing, if no image: its keys are none either
     return getattr(images, "ndim", 4) != 4 or not isinstance(images, Iterable)
 
 
 def read_image(source: Any) -> Image.Image:
-    """Read a picture and make it RGB: upright by its EXIF orientation, transparency on white, 16 bits scaled to 8.
+    """Read an image and make it RGB: upright by its EXIF orientation, transparency on white, 16 bits scaled to 8.
 
     Args:
-        source: PIL picture; path; URL (http, https or data); encoded bytes; or NumPy array or tensor of shape (H, W),
+        source: PIL image; path; URL (http, https or data); encoded bytes; or NumPy array or tensor of shape (H, W),
             (H, W, C) or (C, H, W) with 1, 3 or 4 channels: uint8, uint16, bool, or float in [0, 1] or [0, 255].
 
     Returns:
-        PIL picture of mode RGB.
+        PIL image of mode RGB.
 
     Raises:
         TypeError: when the source is of another kind.

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, Protocol
 from .paths import escape_path
 
 
-class TaggedPicture(NamedTuple):
-    """A picture's tags, or why there are none.
+class TaggedImage(NamedTuple):
+    """An image's tags, or why there are none.
 
     Attributes:
         path: the file, as it was given.
@@ -20,8 +20,8 @@ class TaggedPicture(NamedTuple):
     tags: list[dict[str, Any]]
     error: str | None = None
 
-    def failed(self, reason: str) -> "TaggedPicture":
-        """The same picture with a reason why something went wrong after it was tagged."""
+    def failed(self, reason: str) -> "TaggedImage":
+        """The same image with a reason why something went wrong after it was tagged."""
         return self._replace(error=" ".join(reason.split()))
 
     def to_row(self) -> dict[str, Any]:
@@ -37,13 +37,13 @@ class Output(Protocol):
         """Raise FileExistsError when tagging `paths` would overwrite anything; not called when resuming."""
 
     def holds(self, path: str) -> bool:
-        """Whether an earlier run has written this picture, so that resuming passes over it."""
+        """Whether an earlier run has written this image, so that resuming passes over it."""
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> Sequence[TaggedPicture]:
-        """Write a batch, without the pictures that are held; a run that is killed after it loses nothing of it.
+    def write(self, images: Sequence[TaggedImage]) -> Sequence[TaggedImage]:
+        """Write a batch, without the images that are held; a run that is killed after it loses nothing of it.
 
         Returns:
-            The pictures, and where one could not be written, why.
+            The images, and where one could not be written, why.
         """
 
     def finish(self) -> None:
@@ -77,4 +77,4 @@ class TagOptions(NamedTuple):
         )
 
 
-__all__ = ["Output", "TagOptions", "TaggedPicture"]
+__all__ = ["Output", "TagOptions", "TaggedImage"]

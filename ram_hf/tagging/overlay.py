@@ -1,4 +1,4 @@
-"""Pictures with their tags drawn, in a folder of their own."""
+"""Images with their tags drawn, in a folder of their own."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import whole_file
-from .outputs import TaggedPicture
+from .outputs import TaggedImage
 from .paths import printable
-from .reader import load_picture
+from .reader import load_image
 
-_DRAFT_SIZE = 1600  # pixels: what drawing makes of a larger picture anyway
+_DRAFT_SIZE = 1600  # pixels: what drawing makes of a larger image anyway
 
 
 class Overlays:
-    """For each picture a JPEG below `folder`, at the picture's own path with `.jpg` behind.
+    """For each image a JPEG below `folder`, at the image's own path with `.jpg` behind.
 
     Args:
         folder: where to write; made when it is not there.
@@ -38,27 +38,27 @@ class Overlays:
         """See [`Output`]."""
         return os.path.exists(self._place(path))  # also where the name would be too long
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> list[TaggedPicture]:
+    def write(self, images: Sequence[TaggedImage]) -> list[TaggedImage]:
         """See [`Output`]."""
-        return [picture if picture.error or self.holds(picture.path) else self._write(picture) for picture in pictures]
+        return [image if image.error or self.holds(image.path) else self._write(image) for image in images]
 
     def finish(self) -> None:
         """Every file is complete."""
 
-    def _write(self, picture: TaggedPicture) -> TaggedPicture:
+    def _write(self, image: TaggedImage) -> TaggedImage:
         from ..visualize import draw_tags
 
-        place = self._place(picture.path)
+        place = self._place(image.path)
         try:
-            image = load_picture(picture.path, draft_size=_DRAFT_SIZE)
+            decoded = load_image(image.path, draft_size=_DRAFT_SIZE)
             place.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(place) as unfinished:
-                draw_tags(image, [_with_region(tag, image.size) for tag in picture.tags]).save(
+                draw_tags(decoded, [_with_region(tag, decoded.size) for tag in image.tags]).save(
                     unfinished, "JPEG", quality=90
                 )
         except (OSError, ValueError) as error:
-            return picture.failed(f"cannot draw its tags: {error}")
-        return picture
+            return image.failed(f"cannot draw its tags: {error}")
+        return image
 
     def _place(self, path: str) -> Path:
         # Nothing is written outside the folder: neither a root nor a step upwards is taken over.

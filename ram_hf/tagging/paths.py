@@ -1,4 +1,4 @@
-"""Which pictures are meant: files, folders, globs and lists; and how a path is written in an output."""
+"""Which images are meant: files, folders, globs and lists; and how a path is written in an output."""
 
 import glob
 import os
@@ -11,8 +11,8 @@ EXTENSIONS = frozenset(
 )
 
 
-def find_pictures(arguments: Iterable[str], *, stdin: BinaryIO | None = None) -> list[str]:
-    """Find the pictures that the arguments of a command line mean.
+def find_images(arguments: Iterable[str], *, stdin: BinaryIO | None = None) -> list[str]:
+    """Find the images that the arguments of a command line mean.
 
     Args:
         arguments: each is one of
@@ -28,12 +28,12 @@ def find_pictures(arguments: Iterable[str], *, stdin: BinaryIO | None = None) ->
 
     Returns:
         Paths as given or below a given folder, none twice, in the order of the arguments. A folder within a folder
-        that cannot be listed is among them, so that it is told with the pictures that cannot be read.
+        that cannot be listed is among them, so that it is told with the images that cannot be read.
 
     Raises:
         FileNotFoundError: when an argument stands for nothing.
         PermissionError: when a given folder cannot be listed (or another OSError, as the system says).
-        ValueError: when there is no picture at all.
+        ValueError: when there is no image at all.
     """
     arguments = list(arguments)
     found: dict[str, str] = {}  # by absolute path, in order
@@ -144,4 +144,4 @@ def printable(path: str) -> str:
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|\\)")
 
-__all__ = ["EXTENSIONS", "escape_path", "find_pictures", "printable", "unescape_path"]
+__all__ = ["EXTENSIONS", "escape_path", "find_images", "printable", "unescape_path"]

@@ -1,4 +1,4 @@
-"""Pictures from files of strangers to small squares of pixels, in processes that work ahead of the model.
+"""Images from files of strangers to small squares of pixels, in processes that work ahead of the model.
 
 Imports Pillow and NumPy alone, because each worker process imports this file: torch would cost it seconds.
 """
@@ -24,9 +24,9 @@ from PIL import Image
 from ..model.image_decoding import decode_image
 from ..model.pixels import squash
 
-MAX_DECODED_PIXELS = 200_000_000  # of one picture in memory: 600 MB as RGB; Pillow alone refuses 179 million
+MAX_DECODED_PIXELS = 200_000_000  # of one image in memory: 600 MB as RGB; Pillow alone refuses 179 million
 MAX_DRAFT_PIXELS = 2_000_000_000  # of a JPEG that is decoded at an eighth of its size: half a minute
-MAX_SECONDS = 120  # of one picture, in a worker process
+MAX_SECONDS = 120  # of one image, in a worker process
 
 # Pillow knows more, some of which start other programs (EPS) or that nobody photographs in.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "JPEG2000", "AVIF")
@@ -34,13 +34,13 @@ _WAIT_FOR_START = 60  # seconds
 
 
 class SquareSize(NamedTuple):
-    """How pictures are made alike: squashed to `side` x `side` pixels with Pillow's filter of number `resample`."""
+    """How images are made alike: squashed to `side` x `side` pixels with Pillow's filter of number `resample`."""
 
     side: int
     resample: int = Image.Resampling.BICUBIC
 
 
-class ReadPicture(NamedTuple):
+class ReadImage(NamedTuple):
     """What came of a file: `pixels` (side, side, 3), uint8; or None and the reason in one line."""
 
     path: str
@@ -48,25 +48,25 @@ class ReadPicture(NamedTuple):
     error: str | None = None
 
 
-Reading = Generator[ReadPicture, None, None]
+Reading = Generator[ReadImage, None, None]
 
 
-def load_picture(path: str, *, draft_size: int) -> Image.Image:
-    """Read a file that may be broken or made to do harm: a picture that is upright and RGB.
+def load_image(path: str, *, draft_size: int) -> Image.Image:
+    """Read a file that may be broken or made to do harm: an image that is upright and RGB.
 
-    Its content decides on the format, not its name. Of animations and files of many pages the first picture counts.
+    Its content decides on the format, not its name. Of animations and files of many pages the first image counts.
 
     Args:
         path: file to read.
         draft_size: see [`decode_image`].
 
     Raises:
-        ValueError: when there is no picture in it, or one of too many pixels.
+        ValueError: when there is no image in it, or one of too many pixels.
         OSError: when the file cannot be read.
     """
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
-        os.scandir(path).close()  # raises, or there would not have been this folder among the pictures
+        os.scandir(path).close()  # raises, or there would not have been this folder among the images
         raise ValueError("this is a folder")
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("this is not a regular file")  # reading a pipe or a device may never end
@@ -80,49 +80,49 @@ def load_picture(path: str, *, draft_size: int) -> Image.Image:
             return decode_image(file, "the file", draft_size=draft_size, formats=_formats())
 
 
-def read_picture(path: str, size: SquareSize) -> ReadPicture:
-    """Read a file as [`load_picture`] does and squash it to the square; never raises for what is in a file."""
+def read_square(path: str, size: SquareSize) -> ReadImage:
+    """Read a file as [`load_image`] does and squash it to the square; never raises for what is in a file."""
     try:
         # A JPEG keeps at least twice the pixels that are needed each way, which changes scores only slightly.
-        image = load_picture(path, draft_size=2 * size.side)
-        return ReadPicture(path, np.asarray(squash(image, size.side, size.resample)))
+        image = load_image(path, draft_size=2 * size.side)
+        return ReadImage(path, np.asarray(squash(image, size.side, size.resample)))
     except MemoryError:
-        return ReadPicture(path, None, "there is not enough memory to decode it")
+        return ReadImage(path, None, "there is not enough memory to decode it")
     except OSError as error:
-        return ReadPicture(path, None, error.strerror or _one_line(error))
+        return ReadImage(path, None, error.strerror or _one_line(error))
     except Exception as error:  # decoders of damaged files raise nearly anything
-        return ReadPicture(path, None, _one_line(error))
+        return ReadImage(path, None, _one_line(error))
 
 
 def read_ahead(paths: Sequence[str], size: SquareSize, *, workers: int, ahead: int) -> Reading:
-    """Read pictures, in order, while the caller works on those that came before.
+    """Read images, in order, while the caller works on those that came before.
 
     Args:
         paths: files to read.
-        size: what [`read_picture`] makes of each.
-        workers: number of processes; 0 reads in this one, when a picture is asked for. A process that dies or takes
-            more than `MAX_SECONDS` costs its own picture and no other.
-        ahead: how many pictures may be ready or in work before they are asked for.
+        size: what [`read_square`] makes of each.
+        workers: number of processes; 0 reads in this one, when an image is asked for. A process that dies or takes
+            more than `MAX_SECONDS` costs its own image and no other.
+        ahead: how many images may be ready or in work before they are asked for.
 
     Yields:
         One result for each path.
     """
     if not workers:
-        yield from (read_picture(path, size) for path in paths)
+        yield from (read_square(path, size) for path in paths)
         return
     team = [_Worker(size) for _ in range(workers)]
     idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     for worker in team:
         idle.put(worker)
 
-    def read(path: str) -> ReadPicture:
+    def read(path: str) -> ReadImage:
         worker = idle.get()
         try:
             return worker.read(path)
         finally:
             idle.put(worker)
 
-    waiting: deque[Future[ReadPicture]] = deque()
+    waiting: deque[Future[ReadImage]] = deque()
     threads = ThreadPoolExecutor(workers, thread_name_prefix="read")
     try:
         for path in paths:
@@ -141,7 +141,7 @@ def read_ahead(paths: Sequence[str], size: SquareSize, *, workers: int, ahead: i
 
 
 class _Worker:
-    """A process that decodes one picture at a time, started again when it has died."""
+    """A process that decodes one image at a time, started again when it has died."""
 
     # Not forked: a copy of a process with torch's threads can deadlock.
     _context = multiprocessing.get_context("spawn")
@@ -150,7 +150,7 @@ class _Worker:
         self._size = size
         self._process: BaseProcess | None = None
 
-    def read(self, path: str) -> ReadPicture:
+    def read(self, path: str) -> ReadImage:
         if self._process is None:
             self._start()
         try:
@@ -161,7 +161,7 @@ class _Worker:
         except (EOFError, OSError):
             reason = "decoding it ended its process (out of memory, or a crash in the decoder)"
         self.stop()
-        return ReadPicture(path, None, reason)
+        return ReadImage(path, None, reason)
 
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
@@ -200,17 +200,17 @@ def _work(connection: Connection, size: SquareSize) -> None:
     connection.send(None)
     with suppress(EOFError, OSError):
         while True:
-            connection.send(read_picture(connection.recv(), size))
+            connection.send(read_square(connection.recv(), size))
 
 
 def _end_with(parent: BaseProcess) -> None:
-    parent.join()  # also when it is killed, in the middle of a picture
+    parent.join()  # also when it is killed, in the middle of an image
     os._exit(1)
 
 
 def _refuse_bombs(file: BinaryIO, draft_size: int) -> None:
     """Raise ValueError when a file's header promises more pixels than anybody's memory holds."""
-    with suppress(OSError, SyntaxError):  # no picture at all: decoding says so
+    with suppress(OSError, SyntaxError):  # no image at all: decoding says so
         image = Image.open(file, formats=_formats())
         width, height = image.size
         # A progressive JPEG is held whole before it is reduced.
@@ -250,9 +250,9 @@ __all__ = [
     "MAX_DECODED_PIXELS",
     "MAX_DRAFT_PIXELS",
     "MAX_SECONDS",
-    "ReadPicture",
+    "ReadImage",
     "SquareSize",
-    "load_picture",
+    "load_image",
     "read_ahead",
-    "read_picture",
+    "read_square",
 ]

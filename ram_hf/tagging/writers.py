@@ -1,4 +1,4 @@
-"""Tags of all pictures in one file: JSON Lines, CSV or Parquet, each with the columns path, tags and error.
+"""Tags of all images in one file: JSON Lines, CSV or Parquet, each with the columns path, tags and error.
 
 A killed run loses no finished batch, whatever the format: rows go to a JSON Lines file, which only grows. CSV and
 Parquet are made of it when the run ends, also by Ctrl-C; until then it stands beside them as `NAME.partial.jsonl`.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import append, cut_broken_line, whole_file, whole_text
-from .outputs import TaggedPicture, TagOptions
+from .outputs import TaggedImage, TagOptions
 from .paths import escape_path
 
 _ROW_BEGINS = b'{"path": "'
@@ -54,13 +54,13 @@ class JsonlWriter:
         """See [`Output`]."""
         return escape_path(path) in self._held
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> Sequence[TaggedPicture]:
+    def write(self, images: Sequence[TaggedImage]) -> Sequence[TaggedImage]:
         """See [`Output`]."""
-        rows = [picture.to_row() for picture in pictures if not self.holds(picture.path)]
+        rows = [image.to_row() for image in images if not self.holds(image.path)]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         append(self._file, lines)
         self._held.update(row["path"] for row in rows)
-        return pictures
+        return images
 
     def finish(self) -> None:
         """See [`Output`]."""

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ram_hf.tagging import reader
-from ram_hf.tagging.reader import ReadPicture, SquareSize, read_ahead, read_picture
+from ram_hf.tagging.reader import ReadImage, SquareSize, read_ahead, read_square
 
 from .hostile import photograph, save_frames, save_photographs, save_png_bomb, save_truncated
 
@@ -17,13 +17,13 @@ SIZE = SquareSize(32)
 
 
 def read(path, size=SIZE) -> np.ndarray:
-    result = read_picture(str(path), size)
+    result = read_square(str(path), size)
     assert result.error is None
     return result.pixels
 
 
 def reason(path) -> str:
-    result = read_picture(str(path), SIZE)
+    result = read_square(str(path), SIZE)
     assert result.pixels is None
     assert "\n" not in result.error
     return result.error
@@ -169,7 +169,7 @@ def test_damaged_bytes_never_raise(tmp_path):
             damaged = content.copy()
             damaged[rng.integers(0, min(len(content), 300), 4)] = rng.integers(0, 256, 4)
             (tmp_path / "damaged").write_bytes(damaged.tobytes())
-            result = read_picture(str(tmp_path / "damaged"), SIZE)
+            result = read_square(str(tmp_path / "damaged"), SIZE)
             assert (result.pixels is None) == (result.error is not None)
             outcomes.add(result.error is None)
     assert outcomes == {True, False}
@@ -231,7 +231,7 @@ def test_a_picture_that_takes_forever_is_given_up(tmp_path, monkeypatch):
 
 def test_stopping_early_leaves_no_process(tmp_path):
     results = read_ahead([str(path) for path in save_photographs(tmp_path, 30)], SIZE, workers=2, ahead=8)
-    assert isinstance(next(results), ReadPicture)
+    assert isinstance(next(results), ReadImage)
     results.close()
     assert worker_processes() == []
 

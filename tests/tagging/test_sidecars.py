@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ram_hf.tagging.outputs import TaggedPicture
+from ram_hf.tagging.outputs import TaggedImage
 from ram_hf.tagging.sidecars import TextSidecars, XmpSidecars
 from ram_hf.tagging.xmp import add_keywords, is_marked
 
@@ -89,8 +89,8 @@ def test_what_cannot_be_merged_is_refused(packet, reason):
         add_keywords(packet, ["dog"])
 
 
-def tagged(path, *labels) -> TaggedPicture:
-    return TaggedPicture(str(path), [{"label": label, "score": 0.5} for label in labels])
+def tagged(path, *labels) -> TaggedImage:
+    return TaggedImage(str(path), [{"label": label, "score": 0.5} for label in labels])
 
 
 def test_text_sidecars(tmp_path):
@@ -99,7 +99,7 @@ def test_text_sidecars(tmp_path):
     before = photo.stat().st_mtime_ns
     sidecars = TextSidecars()
     sidecars.refuse_existing([str(photo)])
-    pictures = [tagged(photo, "dog", "red car"), TaggedPicture(str(tmp_path / "broken.jpg"), [], "why")]
+    pictures = [tagged(photo, "dog", "red car"), TaggedImage(str(tmp_path / "broken.jpg"), [], "why")]
     assert sidecars.write(pictures) == pictures
     assert (tmp_path / "photo.one.txt").read_text() == "dog, red car\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.one.JPG", "photo.one.txt"]

@@ -6,14 +6,14 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from ram_hf.tagging.outputs import TaggedPicture, TagOptions
+from ram_hf.tagging.outputs import TaggedImage, TagOptions
 from ram_hf.tagging.writers import make_writer
 
 OPTIONS = TagOptions(("dog", "rød, bil", "tree"), 2, None)
 PICTURES = [
-    TaggedPicture("a.jpg", [{"label": "dog", "score": 0.123456789}, {"label": "rød, bil", "score": 1e-7}]),
-    TaggedPicture('new\nline "and", comma.jpg', [{"label": "tree", "score": 1.0}, {"label": "dog", "score": 0.0}]),
-    TaggedPicture("latin-\udce9.jpg", [], "cannot read latin-\udce9.jpg"),
+    TaggedImage("a.jpg", [{"label": "dog", "score": 0.123456789}, {"label": "rød, bil", "score": 1e-7}]),
+    TaggedImage('new\nline "and", comma.jpg', [{"label": "tree", "score": 1.0}, {"label": "dog", "score": 0.0}]),
+    TaggedImage("latin-\udce9.jpg", [], "cannot read latin-\udce9.jpg"),
 ]
 ROWS = [
     {
