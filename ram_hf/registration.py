@@ -73,7 +73,7 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
         self.depth = 0  # watched modules that are being executed right now
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Find the module where Python would, and watch its execution."""
         if not any(fullname == watched or fullname.startswith(f"{watched}.") for watched in _WATCHED):
