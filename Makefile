@@ -7,17 +7,23 @@ PIP_FLAGS ?= --quiet --disable-pip-version-check
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
+# Two processes; one that has nothing left takes tests from the other, as some last a hundred times longer than most.
+WORKERS ?= -n 2 --dist worksteal
+# What another release of transformers can break: the rest (drawing, XMP, ranking, readers) does not touch it.
+NEAR_TRANSFORMERS = tests/model tests/training tests/evaluation tests/pretraining tests/test_*.py
+
 # Where `make ram-tiny` finds the parts of scenes, and keeps what it makes.
 SCENES ?= ../shared/scenes
 RUN ?= runs/ram-tiny
 
-.PHONY: help demo test test-fast test-oldest lint format benchmark ram-tiny clean
+.PHONY: help demo test test-fast test-oldest lint format benchmark mutants ram-tiny clean
 
 help:
 	@echo "make demo         set up and tag the example pictures"
 	@echo "make test         set up, lint, check types and run every test"
 	@echo "make test-fast    the same without the tests marked slow"
-	@echo "make test-oldest  the tests not marked slow, on the oldest supported transformers"
+	@echo "make test-oldest  the tests near transformers that are not slow, on its oldest supported release"
+	@echo "make mutants      change the code in small ways and count what the tests notice (an hour; goes on)"
 	@echo "make benchmark    parity table and speed of the model (minutes)"
 	@echo "make ram-tiny     train the bundled model from scratch (hours; started again, it goes on)"
 	@echo "make format       let Ruff rewrite the code"
@@ -53,13 +59,23 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/mypy
 
 test: lint
-	$(VENV)/bin/pytest -n 2
+	$(VENV)/bin/pytest $(WORKERS)
 
 test-fast: lint
-	$(VENV)/bin/pytest -n 2 -m "not slow"
+	$(VENV)/bin/pytest $(WORKERS) -m "not slow"
 
 test-oldest: $(VENV_OLDEST)/.test
-	$(VENV_OLDEST)/bin/pytest -n 2 -m "not slow"
+	$(VENV_OLDEST)/bin/pytest $(WORKERS) -m "not slow" $(NEAR_TRANSFORMERS)
+
+# Small changes to the files where a silent fault would cost most, each tried against the tests that run it.
+$(VENV)/.mutants: $(VENV)/.dev
+	$(VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e '.[mutants]'
+	touch $@
+
+mutants: $(VENV)/.mutants
+	OMP_NUM_THREADS=1 $(VENV)/bin/mutmut run
+	$(VENV)/bin/mutmut export-cicd-stats
+	@cat mutants/mutmut-cicd-stats.json
 
 benchmark: $(VENV)/.demo
 	$(VENV)/bin/python benchmarks/parity.py
@@ -67,7 +83,7 @@ benchmark: $(VENV)/.demo
 
 # CLIP on captioned scenes of all labels, then RAM on multi-labels of the seen ones, then the bundle.
 $(RUN)/clip/model.safetensors: | $(VENV)/.dev
-	$(VENV)/bin/python -m ram_hf.pretraining.scene_clip --config configs/ram_tiny/clip.yaml \
+	$(VENV)/bin/ram-hf pretrain clip-on-scenes --config configs/ram_tiny/clip.yaml \
 		--source $(SCENES) --output_dir $(RUN)/clip
 
 $(RUN)/scenes/report.json: | $(VENV)/.dev
@@ -78,7 +94,7 @@ $(RUN)/ram/model.safetensors: $(RUN)/clip/model.safetensors $(RUN)/scenes/report
 		--seen_labels $(RUN)/scenes/labels_seen.txt --output_dir $(RUN)/ram
 
 ram-tiny: $(RUN)/ram/model.safetensors
-	$(VENV)/bin/python -m ram_hf.pretraining.bundling $(RUN)/ram ram_hf/bundled/ram-tiny
+	$(VENV)/bin/ram-hf pretrain bundle $(RUN)/ram ram_hf/bundled/ram-tiny
 
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff format .

@@ -28,7 +28,8 @@ from ram_hf.evaluation.pointing import PointingGame, pointing_hits
 from ram_hf.evaluation.report import evaluate_scores
 from ram_hf.scenes.corpus import write_scenes
 from ram_hf.scenes.renderer import SceneRenderer
-from ram_hf.training.arguments import RamTrainingArguments, read_config
+from ram_hf.training.arguments import RamTrainingArguments
+from ram_hf.training.config_file import read_config
 from ram_hf.training.loop import train
 
 # A row over all patches alike: every patch holds the same mass, and no cost matters.

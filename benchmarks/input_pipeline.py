@@ -1,13 +1,12 @@
-"""Pictures a second from the rows of a dataset to tensors, with one worker, with and without JPEG draft decoding.
+"""Images a second from the rows of a dataset to tensors, with one worker.
 
 Run from the repository's root: `python benchmarks/input_pipeline.py`. The variants alternate, so that a machine whose
 speed drifts slows all of them alike; the median round counts. Without the dataset, synthetic JPEGs of 640 x 480 are
-used. Draft decoding can only halve a side that keeps 224 pixels: the reference pictures, 480 x 360, gain little.
+used.
 """
 
 import argparse
 import io
-import itertools
 import statistics
 import time
 from collections.abc import Iterator
@@ -55,28 +54,28 @@ def main() -> None:
     reader = RowReader.from_dataset(dataset, label_column="labels")
     transforms = {"evaluate": EvalTransform(SIZE, MEAN, STD), "train": TrainTransform(SIZE, MEAN, STD)}
     loaders = {}
-    for (kind, transform), draft_size in itertools.product(transforms.items(), (None, SIZE)):
-        prepare = PrepareRow(reader, transform, label_names=["dog"], draft_size=draft_size)
+    for kind, transform in transforms.items():
+        prepare = PrepareRow(reader, transform, label_names=["dog"])
         stream = RowStream(reader.select(dataset), seed=0, shuffle_buffer=0)
-        loaders[kind, draft_size] = BatchLoader(stream, prepare, batch_size=BATCH_SIZE, num_workers=1)
+        loaders[kind] = BatchLoader(stream, prepare, batch_size=BATCH_SIZE, num_workers=1)
 
-    seconds: dict[tuple[str, int | None], list[float]] = {key: [] for key in loaders}
+    seconds: dict[str, list[float]] = {kind: [] for kind in loaders}
     for _ in range(options.rounds):
-        for key, loader in loaders.items():
+        for kind, loader in loaders.items():
             with loader:
                 batches: Iterator[LoadedBatch] = iter(loader)
                 next(batches)  # not timed: it waits for the threads to start
                 start = time.perf_counter()
                 for _ in range(options.batches):
                     next(batches)
-                seconds[key].append(time.perf_counter() - start)
+                seconds[kind].append(time.perf_counter() - start)
 
     print(f"{name}, {SIZE} px, 1 worker, batches of {BATCH_SIZE}, median of {options.rounds} rounds\n")
-    print("| transform | draft | pictures/s |")
-    print("|---|---|---|")
-    for (kind, draft_size), times in seconds.items():
+    print("| transform | images/s |")
+    print("|---|---|")
+    for kind, times in seconds.items():
         rate = options.batches * BATCH_SIZE / statistics.median(times)
-        print(f"| {kind} | {'off' if draft_size is None else f'{draft_size} px'} | {rate:.0f} |")
+        print(f"| {kind} | {rate:.0f} |")
 
 
 if __name__ == "__main__":

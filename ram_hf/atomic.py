@@ -1,9 +1,10 @@
 """Writing whole or not at all: the only place that opens a file for writing. Standard library alone.
 
-What is written stands under another name in the same folder until it is complete and on the disk, so that a full disk,
-a killed process or a power cut leaves what was there before.
+What is written stands under another name in the same folder until it is complete (and on the disk, where it replaces
+something), so that a full disk, a killed process or a power cut leaves what was there before.
 """
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _IS_WINDOWS = os.name == "nt"
+_numbers = itertools.count()  # several files of a folder can be on their way at once
 
 
 @contextmanager
@@ -27,11 +29,13 @@ def whole_file(file: str | os.PathLike) -> Iterator[Path]:
         OSError: when it cannot be written; what was there stays.
     """
     file = Path(file)
-    unfinished = file.with_name(f".ram_hf-{os.getpid()}.unfinished")  # short: a name can have the full length
+    # Short: a name can have the full length.
+    unfinished = file.with_name(f".ram_hf-{os.getpid()}-{next(_numbers)}.unfinished")
     unfinished.unlink(missing_ok=True)  # a link that somebody put there would be written through
     try:
         yield unfinished
-        _flush(unfinished)
+        if file.exists():  # what a power cut could take; a new file is not worth waiting for the disk, for thousands
+            _flush(unfinished)
         os.replace(unfinished, file)
     except BaseException:  # an interrupt from the keyboard too
         with suppress(OSError):

@@ -1,154 +1,110 @@
-"""The `ram-hf` command. Only the standard library is imported until a subcommand runs, so that `--help` is instant."""
+"""The `ram-hf` command: each room brings its own, in `command.py`; what they share is here.
+
+Only the standard library is imported until a command runs, so that `--help` is instant.
+"""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from importlib import import_module
+from typing import Any, NoReturn
+
+from .model.suggestions import did_you_mean
+
+# The module has `add_arguments(parser)` and `run(args)`, which returns the exit status.
+COMMANDS = {
+    "tag": ("ram_hf.tagging.command", "tag files and folders with any list of labels"),
+    "train": ("ram_hf.training.command", "train on a dataset (in several processes: accelerate launch)"),
+    "evaluate": ("ram_hf.evaluation.command", "judge a model on a dataset"),
+    "prepare": ("ram_hf.data.command", "turn pictures and annotations on disk into shards"),
+    "scenes": ("ram_hf.scenes.command", "compose a corpus of pictures with known labels and boxes"),
+    "convert": ("ram_hf.conversion.command", "import a checkpoint of the method's published training code"),
+    "pretrain": ("ram_hf.pretraining.command", "make a small CLIP from scratch, and a bundle of what it becomes"),
+}
+_DEBUG = "--debug"
+
+
+class UsageError(ValueError):
+    """A command line that cannot be read."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `ram-hf`. Returns the exit status: 0 for success, 1 for an error, which is told in one line."""
+    """Run `ram-hf`.
+
+    Returns:
+        The exit status: 0 for success, 1 for an error and 2 for a command line that cannot be read, each told in one
+        line, 130 for an interruption.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv
+    words = [word for word in argv if word != _DEBUG]
     try:
-        if argv[:1] == ["train"]:  # its options are the fields of its configuration, which has a parser of its own
-            return _train([option for option in argv[1:] if option != "--debug"])
-        arguments = _make_parser().parse_args(argv)
-        return arguments.run(arguments)
+        name = _command_name(words)
+        args = make_parser(name).parse_args(words[1:])
+        return import_module(COMMANDS[name][0]).run(args)
     except KeyboardInterrupt as interruption:
         sys.stderr.write(f"ram-hf: {str(interruption) or 'interrupted'}\n")
         return 130
     except Exception as error:
-        if debug:
+        if _DEBUG in argv:
             raise
         message = " ".join(str(error).split()) or type(error).__name__  # some libraries' messages are paragraphs
         sys.stderr.write(f"ram-hf: error: {message}\n")
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
 
 
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ram-hf", description="Recover and Match: tag pictures with any list of label names."
-    )
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+def make_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one command, by its name in `COMMANDS`; the other rooms are not imported.
 
-    commands.add_parser(
-        "train", help="train on a dataset (ram-hf train --config FILE; in several processes: accelerate launch)"
-    )
-    _add_tag(commands, shared)
-    _add_evaluate(commands.add_parser("evaluate", parents=[shared], help="judge a model on a dataset"))
-    _add_prepare(commands)
-    _add_scenes(commands)
-    convert = commands.add_parser(
-        "convert",
-        parents=[shared],
-        help="import a checkpoint of the method's published training code",
-        description="Read a checkpoint of the method's published training code (.pth or .safetensors), infer all "
-        "sizes, and save a folder that RamModel.from_pretrained and RamProcessor.from_pretrained take.",
-    )
-    convert.add_argument("checkpoint", metavar="CHECKPOINT", help="the file to read")
-    convert.add_argument("out_dir", metavar="OUT_DIR", help="the folder to write")
-    convert.add_argument("--tokenizer", metavar="ID", help="CLIP tokenizer, Hub id or folder (default: OpenAI's)")
-    convert.set_defaults(run=_convert)
+    It raises [`UsageError`] for what it cannot read.
+    """
+    module, line = COMMANDS[name]
+    parser = _Parser(prog=f"ram-hf {name}", description=f"{line[:1].upper()}{line[1:]}.", allow_abbrev=False)
+    import_module(module).add_arguments(parser)
+    parser.add_argument(_DEBUG, action="store_true", help="show the traceback of an error")
     return parser
 
 
-def _add_tag(commands, shared: argparse.ArgumentParser) -> None:
-    from .tagging.command import add_arguments, run  # standard library alone
+class _Parser(argparse.ArgumentParser):
+    """Raises its errors: argparse would print a page of usage, with the message below it, and exit."""
 
-    parser = commands.add_parser("tag", parents=[shared], help="tag files and folders with any list of labels")
-    add_arguments(parser)
-    parser.set_defaults(run=run)
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        namespace, unknown = super().parse_known_args(args, namespace)
+        for option in unknown:
+            if option.startswith("--"):
+                option = option.partition("=")[0]
+                known = [name for name in self._option_string_actions if name.startswith("--")]
+                self.error(f"there is no option {option!r}. {did_you_mean(option, known)}")
+        return namespace, unknown
+
+    def error(self, message: str) -> NoReturn:
+        ending = "" if message[-1] in ".?" else "."
+        raise UsageError(f"{message[:1].upper()}{message[1:]}{ending} See `{self.prog} --help`.")
 
 
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Rank the unseen labels alone (ZSL) and all labels (GZSL), or one plain list, and print mAP and precision, "
-        "recall and F1 of the top 3 and 5, overall and per class."
+def _command_name(words: Sequence[str]) -> str:
+    """The first word; shows the commands and exits where help is asked for.
+
+    Raises:
+        UsageError: when it is no command; the message has the nearest one.
+    """
+    if words[:1] in (["-h"], ["--help"]):
+        _show_commands()
+    if not words:
+        raise UsageError(f"Name a command: {', '.join(COMMANDS)}. See `ram-hf --help`.")
+    if words[0] not in COMMANDS:
+        raise UsageError(f"There is no command {words[0]!r}. {did_you_mean(words[0], COMMANDS)} See `ram-hf --help`.")
+    return words[0]
+
+
+def _show_commands() -> NoReturn:
+    parser = argparse.ArgumentParser(
+        prog="ram-hf", description="Recover and Match: tag pictures with any list of label names."
     )
-    parser.add_argument("model", metavar="MODEL", help="a RAM or a CLIP (training-free), Hub id or folder")
-    parser.add_argument("dataset", metavar="DATASET", help="Hub id, folder of shards or pictures, or files")
-    parser.add_argument("--seen", metavar="FILE", help="labels of the training, one a line; or the plain list")
-    parser.add_argument("--unseen", metavar="FILE", help="labels that training never saw, one a line")
-    parser.add_argument("--json", metavar="OUT", type=Path, help="write everything, with a row for each label, here")
-    parser.add_argument("--per-label", action="store_true", help="print the average precision of each label too")
-    parser.add_argument("--split", default="test", help="split to judge on (default: test)")
-    parser.add_argument("--name", help="configuration of the dataset on the Hub")
-    parser.add_argument("--revision", help="branch, tag or commit of the dataset on the Hub")
-    parser.add_argument("--image-column", default="image", metavar="NAME", help="(default: image)")
-    parser.add_argument("--label-column", metavar="NAME", help="dots lead into structs (default: labels)")
-    parser.add_argument("--label-columns", nargs="+", metavar="NAME", help="columns of 0 and 1, instead")
-    parser.add_argument("--boxes-column", metavar="NAME", help="boxes of labels: play the pointing game too")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: 32)")
-    parser.add_argument("--num-workers", type=int, default=4, metavar="N", help="threads that decode (default: 4)")
-    parser.add_argument("--max-images", type=int, metavar="N", help="judge by the first N pictures")
-    parser.add_argument("--no-streaming", action="store_true", help="copy the dataset into the local cache first")
-    parser.set_defaults(run=_evaluate)
-
-
-def _add_prepare(commands) -> None:
-    from .data.prepare import add_arguments, run  # standard library alone
-
-    parser = commands.add_parser("prepare", help="turn pictures and annotations on disk into shards")
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_scenes(commands) -> None:
-    from .scenes.corpus import add_arguments, run  # standard library alone
-
-    parser = commands.add_parser("scenes", help="compose a corpus of pictures with known labels and boxes")
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _train(argv: list[str]) -> int:
-    from .training.arguments import parse_arguments
-    from .training.loop import train
-
-    train(parse_arguments(argv))
-    return 0
-
-
-def _evaluate(arguments: argparse.Namespace) -> int:
-    from .evaluation.command import evaluate
-
-    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder for {str(arguments.json)!r}.")  # before minutes of work
-    report = evaluate(
-        arguments.model,
-        arguments.dataset,
-        seen=arguments.seen,
-        unseen=arguments.unseen,
-        split=arguments.split,
-        name=arguments.name,
-        revision=arguments.revision,
-        image_column=arguments.image_column,
-        label_column=arguments.label_column,
-        label_columns=arguments.label_columns,
-        boxes_column=arguments.boxes_column,
-        batch_size=arguments.batch_size,
-        num_workers=arguments.num_workers,
-        max_images=arguments.max_images,
-        streaming=not arguments.no_streaming,
-    )
-    if report is None:  # another process speaks
-        return 0
-    sys.stdout.write(report.to_table(per_label=arguments.per_label) + "\n")
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(report.to_dict(), indent=1) + "\n")
-    return 0
-
-
-def _convert(arguments: argparse.Namespace) -> int:
-    from .conversion import convert_to_folder
-
-    model = convert_to_folder(arguments.checkpoint, arguments.out_dir, tokenizer=arguments.tokenizer)
-    sys.stdout.write(f"{model.num_parameters():,} parameters saved in {arguments.out_dir}\n")
-    return 0
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name, (_, line) in COMMANDS.items():
+        commands.add_parser(name, help=line)
+    parser.print_help()
+    parser.exit()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,11 @@ class Stopped(BaseException):
     """As an interrupt from the keyboard: no Exception."""
 
 
+def stop_while_writing(file):
+    file.write_text("half")
+    raise Stopped
+
+
 def test_a_file_appears_whole(tmp_path):
     file = tmp_path / "tags.txt"
     write_whole(file, "old\n")
@@ -25,8 +30,7 @@ def test_a_file_whose_writing_fails_stays_as_it_was(tmp_path):
     file = tmp_path / "tags.txt"
     write_whole(file, b"old")
     with pytest.raises(Stopped), whole_file(file) as unfinished:
-        unfinished.write_text("half")
-        raise Stopped
+        stop_while_writing(unfinished)
     assert file.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["tags.txt"]
 
@@ -53,8 +57,7 @@ def test_a_folder_appears_whole(tmp_path):
 
 def test_a_folder_whose_writing_fails_leaves_nothing(tmp_path):
     with pytest.raises(Stopped), whole_folder(tmp_path / "deep" / "shards") as unfinished:
-        (unfinished / "a").write_text("a")
-        raise Stopped
+        stop_while_writing(unfinished / "a")
     assert os.listdir(tmp_path) == []
 
 
@@ -85,3 +88,10 @@ def test_a_folder_is_replaced_at_the_end(tmp_path):
         raise Stopped
     assert os.listdir(target) == ["new"]
     assert os.listdir(tmp_path) == ["model"]
+
+
+def test_two_files_of_a_folder_are_written_at_once(tmp_path):
+    with whole_file(tmp_path / "a") as first, whole_file(tmp_path / "b") as second:
+        first.write_text("a")
+        second.write_text("b")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a": "a", "b": "b"}

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from ram_hf.cli import COMMANDS
+
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "evaluate", "gradio", "onnxruntime", "ray", "PIL", "numpy")
 OPTIONAL = ("datasets", "evaluate", "gradio", "onnxruntime", "ray", "torchvision", "scipy", "sklearn", "matplotlib")
 
@@ -76,6 +78,19 @@ print([type(finder).__module__ for finder in sys.meta_path].count("ram_hf.regist
     assert run_python(code).split() == [*(f"ram_hf.model.{module}" for module in expected), "0"]
 
 
+def test_auto_classes_and_pipeline_know_the_models_of_the_package():
+    code = """
+import ram_hf
+from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
+AutoConfig.from_pretrained(pretrained_model_name_or_path="ram-tiny")
+AutoProcessor.from_pretrained("ram-tiny")
+own = AutoModel.from_pretrained("ram-tiny")
+tagger = pipeline("zero-shot-multi-label-tagging", model="ram-tiny")
+print(type(own).__name__, type(tagger).__name__, type(tagger.processor).__name__)
+"""
+    assert run_python(code) == "RamModel RamTaggingPipeline RamProcessor"
+
+
 def test_unknown_names_are_an_attribute_error():
     import ram_hf
 
@@ -94,12 +109,13 @@ def test_loaders_are_left_as_they_were():
     assert "_WatchedLoader" not in run_python(code)
 
 
-def test_the_command_line_imports_the_standard_library_alone_until_a_subcommand_runs():
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"train"}))  # whose options transformers lists
+def test_a_command_imports_the_standard_library_alone_until_it_runs(command):
     code = f"""
 import sys
 before = set(sys.modules)
-import ram_hf.cli
-ram_hf.cli._make_parser()
+from ram_hf.cli import make_parser
+make_parser({command!r})
 loaded = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 print(sorted(loaded - sys.stdlib_module_names - {{"ram_hf"}}), [name for name in {HEAVY!r} if name in sys.modules])
 """

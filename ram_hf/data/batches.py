@@ -1,4 +1,4 @@
-"""Rows to batches: pictures are decoded and transformed ahead of the consumer, by threads, in the order of the rows.
+"""Rows to batches: images are decoded and transformed ahead of the consumer, by threads, in the order of the rows.
 
 Pillow and NumPy let go of Python's lock while they work, so threads are enough, and nothing has to be pickled.
 """
@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from .sources import AnyDataset, Box, RowReader
-from .streams import RawRow, RowStream, StreamState, one_pass_batches
+from .streams import START, RawRow, RowStream, StreamItem, StreamState, one_pass_batches
 from .transforms import EvalTransform, decode_image
 
 logger = logging.getLogger(__name__)
 
+_BATCHES_AHEAD = 2  # of the consumer, when there are workers
+_UNKNOWN = -1  # of a label that nobody has looked for, as the losses and the evaluation know it
 _CLOSE_SECONDS = 10.0  # how long closing waits for a read that hangs; the thread does not outlive the process
 
 Item = TypeVar("Item")
@@ -30,18 +32,17 @@ class Sample(NamedTuple):
     """One prepared row."""
 
     pixel_values: np.ndarray  # (3, H, W) float32
-    labels: np.ndarray  # (L,) float32, 1 or 0
-    boxes: dict[str, list[list[float]]] | None = (
-        None  # [x0, y0, x1, y1] in pixels by label name, if the reader has them
-    )
-    size: tuple[int, int] | None = None  # width and height of the upright picture, in pixels
+    labels: np.ndarray  # (L,) float32; 1, 0, or -1 for unknown
+    # [x0, y0, x1, y1] in pixels by label name, if the reader has them
+    boxes: dict[str, list[list[float]]] | None = None
+    size: tuple[int, int] | None = None  # width and height of the upright image, in pixels
 
 
 class Inputs(TypedDict):
     """A batch as the model takes it: `model(**inputs, ...)`."""
 
     pixel_values: torch.Tensor  # (B, 3, H, W) float32
-    labels: torch.Tensor  # (B, L) float32, 1 or 0
+    labels: torch.Tensor  # (B, L) float32; 1, 0, or -1 for unknown
 
 
 class EvaluationInputs(Inputs, total=False):
@@ -71,37 +72,29 @@ class PrepareRow:
         reader: of the dataset's rows.
         transform: [`TrainTransform`] or [`EvalTransform`].
         label_names: the labels to mark, in the order of the columns: `label_set.seen` or `label_set.names`.
-        draft_size: see [`decode_image`].
     """
 
-    def __init__(
-        self,
-        reader: RowReader,
-        transform: EvalTransform,
-        *,
-        label_names: Sequence[str],
-        draft_size: int | None = None,
-    ):
+    def __init__(self, reader: RowReader, transform: EvalTransform, *, label_names: Sequence[str]) -> None:
         self._reader = reader
         self._transform = transform
         self._columns = {name: column for column, name in enumerate(label_names)}
-        self._draft_size = draft_size
 
     def __call__(self, row: RawRow, rng: np.random.Generator) -> Sample:
         """Prepare one row.
 
         Raises:
-            ValueError: when the picture is missing or cannot be decoded; the message has its path where it has one.
+            ValueError: when the image is missing or cannot be decoded; the message has its path where it has one.
         """
-        image, names, boxes, path = self._reader.read(row)
+        source, names, boxes, path, unknown = self._reader.read(row)
         try:
-            picture = decode_image(image, draft_size=self._draft_size)
+            image = decode_image(source)
         except (ValueError, OSError) as error:
-            raise ValueError(f"{error} (picture {path!r})" if path else str(error)) from error
+            raise ValueError(f"{error} (image {path!r})" if path else str(error)) from error
         labels = np.zeros(len(self._columns), dtype=np.float32)
         labels[[self._columns[name] for name in names if name in self._columns]] = 1
+        labels[[self._columns[name] for name in unknown if name in self._columns]] = _UNKNOWN
         boxes_by_label = None if boxes is None else self._boxes_by_label(boxes)
-        return Sample(self._transform(picture, rng), labels, boxes_by_label, picture.size)
+        return Sample(self._transform(image, rng), labels, boxes_by_label, image.size)
 
     def _boxes_by_label(self, boxes: Sequence[Box]) -> dict[str, list[list[float]]]:
         by_label: dict[str, list[list[float]]] = {}
@@ -127,8 +120,8 @@ class BatchLoader:
         stream: of undecoded rows.
         prepare: turns a row into a sample, such as [`PrepareRow`]; called from several threads.
         batch_size: rows per batch, on this rank.
-        num_workers: threads that prepare, next to one that reads; 0 does all of it in the caller's thread.
-        prefetch_batches: batches to be ahead of the consumer, >= 1; without effect when `num_workers` is 0.
+        num_workers: threads that prepare two batches ahead, next to one that reads; 0 does all of it in the caller's
+            thread.
         skip_broken: pass over rows that cannot be prepared, with a warning, instead of raising.
 
     Raises:
@@ -148,21 +141,19 @@ class BatchLoader:
         *,
         batch_size: int,
         num_workers: int = 0,
-        prefetch_batches: int = 2,
         skip_broken: bool = False,
-    ):
-        if batch_size < 1 or prefetch_batches < 1 or num_workers < 0:
+    ) -> None:
+        if batch_size < 1 or num_workers < 0:
             raise ValueError(
-                "`batch_size` and `prefetch_batches` must be positive and `num_workers` not negative, got "
-                f"{batch_size}, {prefetch_batches} and {num_workers}."
+                f"`batch_size` must be positive and `num_workers` not negative, got {batch_size} and {num_workers}."
             )
         self._stream = stream
         self._prepare = prepare
         self._batch_size = batch_size
         self._num_workers = num_workers
-        self._prefetch = prefetch_batches * batch_size
+        self._prefetch = _BATCHES_AHEAD * batch_size
         self._skip_broken = skip_broken
-        self._state = stream.state_dict()
+        self._state = START.copy()
         self._running: Generator[LoadedBatch, None, None] | None = None
 
     def __iter__(self) -> Iterator[LoadedBatch]:
@@ -174,7 +165,7 @@ class BatchLoader:
     def __enter__(self) -> "BatchLoader":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -209,7 +200,7 @@ class BatchLoader:
         finally:
             prepared.close()
 
-    def _prepare_item(self, item) -> tuple[StreamState, Sample | None]:
+    def _prepare_item(self, item: StreamItem) -> tuple[StreamState, Sample | None]:
         rng = np.random.default_rng([self._stream.seed, item.epoch, self._stream.rank, item.position])
         place = f"row {item.position} of epoch {item.epoch} on rank {self._stream.rank}"
         sample: Sample | None = None
@@ -230,7 +221,6 @@ def evaluation_batches(
     rank: int = 0,
     world_size: int = 1,
     num_workers: int = 0,
-    prefetch_batches: int = 2,
 ) -> Generator[tuple[int, EvaluationInputs], None, None]:
     """Prepare this rank's batches of one pass over a dataset (see [`one_pass_batches`]).
 
@@ -241,7 +231,6 @@ def evaluation_batches(
         rank: of this process.
         world_size: number of processes.
         num_workers: as for [`BatchLoader`].
-        prefetch_batches: as for [`BatchLoader`].
 
     Returns:
         Generator of (number of the batch, inputs); numbers and inputs depend neither on `world_size` nor on
@@ -260,7 +249,7 @@ def evaluation_batches(
         sample = _prepare_named(prepare, row, np.random.default_rng(0), f"row {number * batch_size + place}")
         return number, is_last, sample
 
-    return _grouped(map_ahead(prepare_row, rows, num_workers=num_workers, prefetch=prefetch_batches * batch_size))
+    return _grouped(map_ahead(prepare_row, rows, num_workers=num_workers, prefetch=_BATCHES_AHEAD * batch_size))
 
 
 def _grouped(

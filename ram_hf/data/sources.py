@@ -1,15 +1,17 @@
-"""Open a dataset, and read pictures, labels and boxes out of its rows, however its labels are laid out."""
+"""Open a dataset, and read images, labels and boxes out of its rows, however its labels are laid out."""
 
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import datasets
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from ..model.suggestions import did_you_mean
 from .annotations import Box
 
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
@@ -22,12 +24,66 @@ _BINARY_TYPES = {"binary", "large_binary"}
 
 
 class Row(NamedTuple):
-    """What one row holds: the picture not yet decoded, its distinct labels in their order, and boxes if asked for."""
+    """What one row holds: the image not yet decoded, its distinct labels in their order, and boxes if asked for."""
 
     image: bytes | str  # encoded bytes, or a path or URL
     labels: list[str]
     boxes: list[Box] | None = None
-    path: str | None = None  # where the picture came from, for messages
+    path: str | None = None  # where the image came from, for messages
+    unknown: tuple[str, ...] = ()  # labels that nobody has looked for in the image
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """Where the rows of a dataset are, and what their columns mean.
+
+    Attributes:
+        path: see [`open_dataset`], as are `split`, `name`, `revision`, `data_files` and `streaming`.
+        split: name of the split.
+        name: configuration of the dataset on the Hub.
+        revision: branch, tag or commit on the Hub.
+        data_files: file names or globs inside the dataset.
+        streaming: read rows as they are asked for.
+        image_column: see [`RowReader`], as are the columns that follow.
+        label_column: column with the labels.
+        label_columns: columns of 1, 0 and -1, in place of `label_column`.
+        boxes_column: column with boxes of labels.
+    """
+
+    path: str | os.PathLike
+    split: str
+    name: str | None = None
+    revision: str | None = None
+    data_files: str | Sequence[str] | Mapping[str, Any] | None = None
+    streaming: bool = True
+    image_column: str = "image"
+    label_column: str | None = None
+    label_columns: Sequence[str] | None = None
+    boxes_column: str | None = None
+
+    def open(self) -> tuple[AnyDataset, "RowReader"]:
+        """Open the rows, with the columns that are read alone and their images encoded, and their reader.
+
+        Raises:
+            FileNotFoundError, ConnectionError: see [`open_dataset`].
+            ValueError: when there is no such split or configuration, or a column does not fit.
+        """
+        dataset = open_dataset(
+            self.path,
+            split=self.split,
+            name=self.name,
+            revision=self.revision,
+            data_files=self.data_files,
+            streaming=self.streaming,
+        )
+        reader = RowReader.from_dataset(
+            dataset,
+            image_column=self.image_column,
+            label_column=self.label_column,
+            label_columns=self.label_columns,
+            boxes_column=self.boxes_column,
+        )
+        return reader.select(dataset), reader
 
 
 def open_dataset(
@@ -42,7 +98,7 @@ def open_dataset(
     """Open one split of a dataset.
 
     Args:
-        dataset: id on the Hub; folder with parquet, arrow or WebDataset (`.tar`) shards, or with pictures and a
+        dataset: id on the Hub; folder with parquet, arrow or WebDataset (`.tar`) shards, or with images and a
             metadata file (`imagefolder`); folder written by `save_to_disk`; or a data file or a glob of them, which
             are taken as the split that is asked for.
         split: name of the split.
@@ -87,13 +143,13 @@ class RowReader:
     | a list of strings | `label_column="labels"` |
     | a list of `ClassLabel`, or a single one | `label_column="labels"` |
     | inside a struct or a list of structs, strings or `ClassLabel` | `label_column="objects.categories"` |
-    | one column of 0 and 1 for each label | `label_columns=["hat", "glasses"]` |
+    | one column for each label: 1, 0, or -1 for unknown | `label_columns=["hat", "glasses"]` |
 
     Args:
         features: `dataset.features`; see [`RowReader.from_dataset`] for streams that do not know theirs.
         image_column: column with an `Image`, encoded bytes, or paths.
         label_column: column with the labels; dots lead into structs.
-        label_columns: the columns that hold 0 or 1, each named as its label.
+        label_columns: the columns that hold 1, 0, or -1 for unknown, each named as its label.
         boxes_column: column with a list of {label, x0, y0, x1, y1}, in pixels.
 
     Raises:
@@ -120,7 +176,7 @@ class RowReader:
         self._boxes_column = boxes_column
         self._box_names = None if boxes_column is None else _check_boxes(features, boxes_column)
         self.label_names: list[str] | None  # every label the features know, None where they are free strings
-        self._read_labels: Callable[[Mapping[str, Any]], list[str]]
+        self._read_labels: Callable[[Mapping[str, Any]], tuple[list[str], tuple[str, ...]]]
         if label_columns:
             self.label_names = _check_truth_columns(features, label_columns)
             self._read_labels = self._labels_from_columns
@@ -131,15 +187,25 @@ class RowReader:
             self._label_tops = [self._path[0]]
 
     @classmethod
-    def from_dataset(cls, dataset: AnyDataset, **columns) -> "RowReader":
+    def from_dataset(cls, dataset: AnyDataset, **columns: Any) -> "RowReader":
         """Build a reader for a dataset; when a stream does not know its features, its first rows are looked at."""
         features = dataset.features
         if features is None:  # JSON lines, a stream after `map`, ...
             features = dataset._resolve_features().features
         return cls(features, **columns)
 
+    def check_labels(self, names: Iterable[str]) -> None:
+        """Refuse a label that the dataset does not have, where it knows all of its labels.
+
+        Raises:
+            ValueError: the message has the nearest label that is there.
+        """
+        for name in names:
+            if self.label_names is not None and name not in self.label_names:
+                raise ValueError(f"The dataset has no label {name!r}. {did_you_mean(name, self.label_names)}")
+
     def select(self, dataset: AnyDataset) -> AnyDataset:
-        """Keep the columns that are read, and leave pictures encoded: they are decoded later, by the workers."""
+        """Keep the columns that are read, and leave images encoded: they are decoded later, by the workers."""
         columns = dict.fromkeys([self._image_column, *self._label_tops, self._boxes_column])
         dataset = dataset.select_columns([column for column in columns if column is not None])
         if isinstance(self._image_feature, datasets.Image):
@@ -150,11 +216,12 @@ class RowReader:
         """Read one row of the dataset that [`RowReader.select`] gave.
 
         Raises:
-            ValueError: when the row has no picture, or a 0/1 column holds another value.
+            ValueError: when the row has no image, or one of `label_columns` holds none of 1, 0 and -1.
         """
         image, path = self._read_image(row[self._image_column])
         boxes = None if self._boxes_column is None else self._read_boxes(row[self._boxes_column])
-        return Row(image, self._read_labels(row), boxes, path)
+        labels, unknown = self._read_labels(row)
+        return Row(image, labels, boxes, path, unknown)
 
     def _read_image(self, value: Any) -> tuple[bytes | str, str | None]:
         if isinstance(value, Mapping):
@@ -162,7 +229,7 @@ class RowReader:
         else:
             image, path = value, value if isinstance(value, str) else None
         if not image:
-            raise ValueError(f"The row has no picture in column {self._image_column!r}.")
+            raise ValueError(f"The row has no image in column {self._image_column!r}.")
         if not isinstance(image, bytes | str):
             raise ValueError(
                 f"Column {self._image_column!r} holds a decoded {type(image).__name__}; "
@@ -170,15 +237,18 @@ class RowReader:
             )
         return image, path
 
-    def _labels_from_columns(self, row: Mapping[str, Any]) -> list[str]:
+    def _labels_from_columns(self, row: Mapping[str, Any]) -> tuple[list[str], tuple[str, ...]]:
         for column in self._label_tops:
-            if row[column] not in (0, 1):
-                raise ValueError(f"The label column {column!r} must hold 0 or 1, got {row[column]!r}.")
-        return [column for column in self._label_tops if row[column]]
+            if row[column] not in (0, 1, -1):
+                raise ValueError(
+                    f"The label column {column!r} must hold 1, 0, or -1 for unknown, got {row[column]!r}."
+                )
+        present = [column for column in self._label_tops if row[column] == 1]
+        return present, tuple(column for column in self._label_tops if row[column] == -1)
 
-    def _labels_from_leaves(self, row: Mapping[str, Any]) -> list[str]:
+    def _labels_from_leaves(self, row: Mapping[str, Any]) -> tuple[list[str], tuple[str, ...]]:
         leaves = _leaves(row[self._path[0]], self._path[1:])
-        return list(dict.fromkeys(name for name in (_name(leaf, self.label_names) for leaf in leaves) if name))
+        return list(dict.fromkeys(name for name in (_name(leaf, self.label_names) for leaf in leaves) if name)), ()
 
     def _read_boxes(self, value: Any) -> list[Box]:
         if isinstance(value, Mapping):  # a struct of lists
@@ -237,7 +307,7 @@ def _resolve_labels(features: datasets.Features, column: str) -> tuple[list[str]
         return path, None
     raise ValueError(
         f"The label column {column!r} holds {held}; expected a list of strings or of ClassLabel, or `label_columns` "
-        f"for columns of 0 and 1. The columns are {_listed(features)}."
+        f"for columns of 1, 0 and -1. The columns are {_listed(features)}."
     )
 
 
@@ -256,13 +326,13 @@ def _check_truth_columns(features: datasets.Features, columns: Sequence[str]) ->
         feature = _get(features, column, "label")
         if not _TRUTH_TYPES.fullmatch(getattr(feature, "dtype", None) or ""):
             raise ValueError(
-                f"The label column {column!r} holds {_described(feature)}; expected numbers that are 0 or 1. "
+                f"The label column {column!r} holds {_described(feature)}; expected numbers that are 1, 0 or -1. "
                 f"The columns are {_listed(features)}."
             )
     return list(columns)
 
 
-# --- pictures and boxes ---------------------------------------------------------------------------------------------
+# --- images and boxes ---------------------------------------------------------------------------------------------
 
 
 def _check_image(features: datasets.Features, column: str) -> Any:
@@ -375,4 +445,4 @@ def _no_split(source: str, split: str, options: str) -> str:
     return f"Dataset {source!r} has no split {split!r}; it has {options}."
 
 
-__all__ = ["AnyDataset", "Box", "Row", "RowReader", "open_dataset"]
+__all__ = ["AnyDataset", "Box", "DatasetSpec", "Row", "RowReader", "open_dataset"]

@@ -1,7 +1,7 @@
 """Who reads which row and when: an endless, resumable stream to train on, one pass in fixed batches to evaluate."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypedDict
 
 import datasets
@@ -25,6 +25,9 @@ class StreamState(TypedDict):
     row: int
 
 
+START = StreamState(epoch=0, row=0)
+
+
 class StreamItem(NamedTuple):
     """One row as it comes out of a stream, with its epoch and its place in that epoch on this rank."""
 
@@ -34,7 +37,9 @@ class StreamItem(NamedTuple):
 
 
 class RowStream:
-    """Endless iterator over the epochs of a dataset: over all ranks, each row comes exactly once an epoch.
+    """The endless order of the rows of a dataset, epoch after epoch: over all ranks, each row comes once an epoch.
+
+    It keeps no place: `items` starts from the state that it is given, and who iterates knows how far it came.
 
     Streams are split by shards when their number is a multiple of the number of ranks, and otherwise by each rank
     skipping the rows of the others. Ranks may have unequal numbers of rows: train by steps, not by epochs.
@@ -56,10 +61,12 @@ class RowStream:
 
     Example:
         >>> stream = RowStream(dataset, seed=0, shuffle_buffer=1000)
-        >>> epoch, position, row = next(stream)
+        >>> epoch, position, row = next(stream.items())
     """
 
-    def __init__(self, dataset: AnyDataset, *, seed: int, shuffle_buffer: int, rank: int = 0, world_size: int = 1):
+    def __init__(
+        self, dataset: AnyDataset, *, seed: int, shuffle_buffer: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         _check_rank(rank, world_size)
         if shuffle_buffer < 0 or seed < 0:
             raise ValueError(f"`shuffle_buffer` and `seed` must not be negative, got {shuffle_buffer} and {seed}.")
@@ -68,30 +75,9 @@ class RowStream:
         self._shuffle_buffer = shuffle_buffer
         self.rank = rank
         self._world_size = world_size
-        self._state = StreamState(epoch=0, row=0)
-        self._items: Iterator[StreamItem] | None = None
 
-    def __iter__(self) -> "RowStream":
-        return self
-
-    def __next__(self) -> StreamItem:
-        if self._items is None:
-            self._items = self.items(self._state)
-        item = next(self._items)
-        self._state = StreamState(epoch=item.epoch, row=item.position + 1)
-        return item
-
-    def state_dict(self) -> StreamState:
-        """The state after the last row that was given out."""
-        return self._state.copy()
-
-    def load_state_dict(self, state: StreamState) -> None:
-        """Continue after the row that `state` was taken at."""
-        self._state = StreamState(epoch=state["epoch"], row=state["row"])
-        self._items = None
-
-    def items(self, state: StreamState) -> Iterator[StreamItem]:
-        """Iterate without end from `state` on; the stream's own place is neither used nor changed."""
+    def items(self, state: StreamState = START) -> Iterator[StreamItem]:
+        """Iterate without end, from after the row that `state` was taken at."""
         for epoch in itertools.count(state["epoch"]):
             skipped = state["row"] if epoch == state["epoch"] else 0
             position = -1
@@ -164,13 +150,17 @@ def count_rows(dataset: AnyDataset) -> int | None:
     return None if split is None or not split.num_examples else split.num_examples
 
 
-def _map_style_batches(dataset, batch_size: int, rank: int, world_size: int) -> Iterator[tuple[int, list[RawRow]]]:
+def _map_style_batches(
+    dataset: datasets.Dataset, batch_size: int, rank: int, world_size: int
+) -> Iterator[tuple[int, list[RawRow]]]:
     for number in range(rank, -(-len(dataset) // batch_size), world_size):
         stop = min((number + 1) * batch_size, len(dataset))
         yield number, [dataset[position] for position in range(number * batch_size, stop)]
 
 
-def _streamed_batches(dataset, batch_size: int, rank: int, world_size: int) -> Iterator[tuple[int, list[RawRow]]]:
+def _streamed_batches(
+    dataset: datasets.IterableDataset, batch_size: int, rank: int, world_size: int
+) -> Iterator[tuple[int, list[RawRow]]]:
     rows = iter(dataset)
     for number in itertools.count():
         batch = list(itertools.islice(rows, batch_size))
@@ -180,7 +170,7 @@ def _streamed_batches(dataset, batch_size: int, rank: int, world_size: int) -> I
             yield number, batch
 
 
-def _drop(rows, count: int) -> Iterator[RawRow]:
+def _drop(rows: Iterable[RawRow], count: int) -> Iterator[RawRow]:
     dropped = 0
     for row in rows:
         if dropped < count:
@@ -207,4 +197,4 @@ def _check_rank(rank: int, world_size: int) -> None:
         raise ValueError(f"`rank` must be at least 0 and below `world_size`, got {rank} of {world_size}.")
 
 
-__all__ = ["RawRow", "RowStream", "StreamItem", "StreamState", "count_rows", "one_pass_batches"]
+__all__ = ["START", "RawRow", "RowStream", "StreamItem", "StreamState", "count_rows", "one_pass_batches"]

@@ -1,77 +1,76 @@
-"""`ram-hf evaluate`: names in, report out."""
+"""`ram-hf evaluate`: names in, report out. Only the standard library is imported until it runs."""
 
-from collections.abc import Sequence
+import argparse
+import json
+import sys
+from pathlib import Path
 
-import torch
-from accelerate import Accelerator
-
-from ..data.label_set import LabelList, LabelSet
-from ..data.sources import RowReader, open_dataset
-from ..pretrained import load_model
-from .dataset import evaluate_on_dataset
-from .report import EvaluationReport
+from ..atomic import write_whole
 
 
-def evaluate(
-    model: str,
-    dataset: str,
-    *,
-    seen: LabelList | None,
-    unseen: LabelList | None,
-    split: str,
-    name: str | None,
-    revision: str | None,
-    image_column: str,
-    label_column: str | None,
-    label_columns: Sequence[str] | None,
-    boxes_column: str | None,
-    batch_size: int,
-    num_workers: int,
-    max_images: int | None,
-    streaming: bool,
-) -> EvaluationReport | None:
-    """Load, open and judge; each argument is the option of that name.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.description = (
+        "Rank the unseen labels alone (ZSL) and all labels (GZSL), or one plain list, and print mAP and precision, "
+        "recall and F1 of the top 3 and 5, overall and per class."
+    )
+    parser.add_argument("model", metavar="MODEL", help="a RAM or a CLIP (training-free), Hub id or folder")
+    parser.add_argument("dataset", metavar="DATASET", help="Hub id, folder of shards or pictures, or files")
+    parser.add_argument("--seen", metavar="FILE", help="labels of the training, one a line; or the plain list")
+    parser.add_argument("--unseen", metavar="FILE", help="labels that training never saw, one a line")
+    parser.add_argument("--json", metavar="OUT", type=Path, help="write everything, with a row for each label, here")
+    parser.add_argument("--per-label", action="store_true", help="print the average precision of each label too")
+    parser.add_argument("--split", default="test", help="split to judge on (default: test)")
+    parser.add_argument("--name", help="configuration of the dataset on the Hub")
+    parser.add_argument("--revision", help="branch, tag or commit of the dataset on the Hub")
+    parser.add_argument("--image-column", default="image", metavar="NAME", help="(default: image)")
+    parser.add_argument("--label-column", metavar="NAME", help="dots lead into structs (default: labels)")
+    parser.add_argument("--label-columns", nargs="+", metavar="NAME", help="columns of 1, 0 and -1, instead")
+    parser.add_argument("--boxes-column", metavar="NAME", help="boxes of labels: play the pointing game too")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: 32)")
+    parser.add_argument("--num-workers", type=int, default=4, metavar="N", help="threads that decode (default: 4)")
+    parser.add_argument("--max-images", type=int, metavar="N", help="judge by the first N pictures")
+    parser.add_argument("--no-streaming", action="store_true", help="copy the dataset into the local cache first")
 
-    Without `seen` and `unseen`, all labels that the dataset's features know are ranked in one list.
 
-    Returns:
-        The report on the main process, None on the others.
+def run(args: argparse.Namespace) -> int:
+    """Judge, print the report, and write it where the arguments say.
 
     Raises:
+        FileNotFoundError: when there is no folder for the report, no model or no dataset.
         ValueError: when a label list is needed and not given, or something does not fit the dataset.
     """
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    rows = open_dataset(dataset, split=split, name=name, revision=revision, streaming=streaming)
-    if label_column is None and not label_columns:
-        label_column = "labels"
-    reader = RowReader.from_dataset(
-        rows,
-        image_column=image_column,
-        label_column=label_column,
-        label_columns=label_columns,
-        boxes_column=boxes_column,
+    from ..data.sources import DatasetSpec
+    from .by_name import evaluate
+
+    if args.json is not None and not args.json.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder for {str(args.json)!r}.")  # before minutes of work
+    spec = DatasetSpec(
+        args.dataset,
+        args.split,
+        name=args.name,
+        revision=args.revision,
+        streaming=not args.no_streaming,
+        image_column=args.image_column,
+        label_column=args.label_column if args.label_column or args.label_columns else "labels",
+        label_columns=args.label_columns,
+        boxes_column=args.boxes_column,
     )
-    if seen or unseen:
-        label_set = LabelSet.from_options(seen or (), unseen or ())
-    elif reader.label_names is not None:
-        label_set = LabelSet(tuple(reader.label_names))
-    else:
-        raise ValueError("The labels of this dataset are free strings: name a label file with `--seen` or `--unseen`.")
-    ram, processor = load_model(model)
-    report = evaluate_on_dataset(
-        ram.to(accelerator.device),
-        processor,
-        rows,
-        reader,
-        label_set=label_set,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        max_images=max_images,
-        accelerator=accelerator,
+    report = evaluate(
+        args.model,
+        spec,
+        seen=args.seen or (),
+        unseen=args.unseen or (),
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        max_images=args.max_images,
     )
-    is_main_process = accelerator.is_main_process
-    accelerator.end_training()  # a process of a gloo group that is left standing can abort at its exit
-    return report if is_main_process else None
+    if report is None:  # another process speaks
+        return 0
+    sys.stdout.write(report.to_table(per_label=args.per_label) + "\n")
+    if args.json is not None:
+        write_whole(args.json, json.dumps(report.to_dict(), indent=1) + "\n")
+    return 0
 
 
-__all__ = ["evaluate"]
+__all__ = ["add_arguments", "run"]

@@ -1,7 +1,5 @@
 """Evaluation on a dataset: rows in, report out."""
 
-import difflib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +16,7 @@ from .report import EvaluationReport
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-TOP_K = (3, 5)
+_TOP_K = (3, 5)
 
 
 def evaluate_on_dataset(
@@ -37,9 +35,9 @@ def evaluate_on_dataset(
 
     Args:
         model: on the device to run on.
-        processor: of the model; pictures are squashed and normalised as it says.
-        dataset: as `open_dataset` gave it.
-        reader: of its rows; with a boxes column the pointing game is played as well.
+        processor: of the model; images are squashed and normalised as it says.
+        dataset: rows, as `DatasetSpec.open` gives them.
+        reader: of the rows; with a boxes column the pointing game is played as well.
         label_set: without unseen labels, its seen ones are the plain list.
         batch_size: images of one forward pass.
         num_workers: threads that decode.
@@ -52,8 +50,7 @@ def evaluate_on_dataset(
     Raises:
         ValueError: when a label is not among those that the dataset knows, or a row cannot be read.
     """
-    check_labels(label_set.names, reader)
-    dataset = reader.select(dataset)
+    reader.check_labels(label_set.names)
     if max_images is not None:
         dataset = dataset.take(max_images)
     batches = evaluation_batches(
@@ -64,7 +61,6 @@ def evaluate_on_dataset(
         world_size=1 if accelerator is None else accelerator.num_processes,
         num_workers=num_workers,
     )
-    settings = evaluation_settings(len(label_set), unseen=range(len(label_set.seen), len(label_set)))
     with torch.no_grad():
         label_ids = processor(labels=label_set.names)["input_ids"].to(model.device)
         was_training = model.training
@@ -76,12 +72,35 @@ def evaluate_on_dataset(
             batches,
             label_names=label_set.names,
             label_features=label_features,
-            settings=settings,
-            ks=TOP_K,
+            settings=_settings(label_set),
+            ks=_TOP_K,
             accelerator=accelerator,
         )
     finally:
         batches.close()
+
+
+def metric_names(label_set: LabelSet, *, pointing: bool) -> list[str]:
+    """What a report on these labels can hold, named as in `EvaluationReport.metrics`; the first is mAP's.
+
+    Args:
+        label_set: seen and unseen labels.
+        pointing: whether the pointing game is played.
+    """
+    games = ("pointing/transport_plan", "pointing/similarity") if pointing else ()
+    return [
+        f"{setting}/{name}"
+        for setting, labels in _settings(label_set).items()
+        for name in (
+            "mAP",
+            *(f"{kind}@{k}" for k in _TOP_K if k <= len(labels) for kind in ("OP", "OR", "OF1", "CP", "CR", "CF1")),
+            *games,
+        )
+    ]
+
+
+def _settings(label_set: LabelSet) -> dict[str, list[int]]:
+    return evaluation_settings(len(label_set), unseen=range(len(label_set.seen), len(label_set)))
 
 
 def pixel_options(processor: RamProcessor) -> dict[str, Any]:
@@ -94,20 +113,4 @@ def pixel_options(processor: RamProcessor) -> dict[str, Any]:
     }
 
 
-def check_labels(names: Sequence[str], reader: RowReader) -> None:
-    """Refuse a label that the dataset does not have, where it knows all of its labels.
-
-    Raises:
-        ValueError: the message has the nearest label that is there.
-    """
-    known = reader.label_names
-    if known is None:
-        return
-    for name in names:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(known[:8])}, ..."
-            raise ValueError(f"The dataset has no label {name!r}: {hint}")
-
-
-__all__ = ["TOP_K", "check_labels", "evaluate_on_dataset", "pixel_options"]
+__all__ = ["evaluate_on_dataset", "metric_names", "pixel_options"]

@@ -76,9 +76,9 @@ def evaluate_model(
             - `labels`: 1 where the label is in the image, 0 where not, -1 where unknown, over all `label_names`,
               shape (B, L);
             - `boxes`, optional: for each image a mapping from label name to its boxes [x0, y0, x1, y1] in pixels of
-              the original picture, or None; with them the pointing game is played, by the columns of the transport
+              the original image, or None; with them the pointing game is played, by the columns of the transport
               plan and by those of the similarity of patches and labels;
-            - `sizes`, with `boxes`: for each image width and height of the original picture, in pixels, which the
+            - `sizes`, with `boxes`: for each image its original width and height, in pixels, which the
               model saw squashed to a square.
         label_names: all L labels.
         label_features: their features, from `RamModel.get_label_features`, shape (L, D).
@@ -241,7 +241,7 @@ def _check_batch(index: int, batch: Mapping[str, Any], label_names: Sequence[str
     sizes = batch.get("sizes")
     if len(boxes) != num_images or sizes is None or len(sizes) != num_images:
         raise ValueError(
-            f"`boxes` and `sizes` (width and height of each original picture) of batch {index} must have one entry "
+            f"`boxes` and `sizes` (width and height of each original image) of batch {index} must have one entry "
             f"for each of its {num_images} images, got {len(boxes)} and {None if sizes is None else len(sizes)}."
         )
     unknown = {name for image_boxes in boxes for name in image_boxes or ()}.difference(label_names)

@@ -18,16 +18,16 @@ def pointing_hits(
     """Play the pointing game on one image (Zhang et al. 2016, arXiv 1608.00507), without tolerance around the boxes.
 
     The point of a label is the centre of the patch with the highest entry in the label's column; of equal entries the
-    first patch, row by row. The model sees the whole picture squashed to a square, so patch (row, column) of a grid of
+    first patch, row by row. The model sees the whole image squashed to a square, so patch (row, column) of a grid of
     H x W patches has its centre at `x = (column + 1/2) * width / W`, `y = (row + 1/2) * height / H` of the original
-    picture. It is a hit when one of the label's boxes holds it: `x0 <= x < x1` and `y0 <= y < y1`.
+    image. It is a hit when one of the label's boxes holds it: `x0 <= x < x1` and `y0 <= y < y1`.
 
     Args:
         columns: what the model says of each patch and label, shape (P, L), patches row by row: a transport plan or the
             similarities of patches and labels.
         grid: rows H and columns W of patches, with H * W = P.
-        size: width and height of the original picture, in pixels.
-        boxes: for each label name its boxes [x0, y0, x1, y1], in pixels of the original picture, ends excluded. Names
+        size: width and height of the original image, in pixels.
+        boxes: for each label name its boxes [x0, y0, x1, y1], in pixels of the original image, ends excluded. Names
             that are not in `label_names` and names without a box are passed over.
         label_names: the L labels of the columns.
 
@@ -46,7 +46,7 @@ def pointing_hits(
         )
     width, height = (float(side) for side in size)
     if width <= 0 or height <= 0:
-        raise ValueError(f"`size` must be the width and height of the picture in pixels, got {(width, height)}.")
+        raise ValueError(f"`size` must be the width and height of the image in pixels, got {(width, height)}.")
     hits, counted = np.zeros(len(label_names), dtype=bool), np.zeros(len(label_names), dtype=bool)
     judged = [index for index, name in enumerate(label_names) if len(boxes.get(name, ()))]
     if not judged:

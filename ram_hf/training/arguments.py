@@ -1,22 +1,16 @@
-"""Training configuration: one dataclass, read from one YAML file whose every key the command line can override."""
+"""Training configuration: one dataclass, whose every field is a YAML key and an option. Standard library."""
 
-import difflib
-import json
 import os
-import re
-from argparse import Namespace
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
-from transformers import HfArgumentParser
+from ..model.suggestions import did_you_mean
 
 # Of each pair exactly one is set; one that is given on the command line takes the place of its partner in the YAML.
-_ALTERNATIVES = (("label_column", "label_columns"), ("max_steps", "num_epochs"))
-_LABEL_LISTS = ("seen_labels", "unseen_labels")
+ALTERNATIVES = (("label_column", "label_columns"), ("max_steps", "num_epochs"))
+LABEL_LISTS = ("seen_labels", "unseen_labels")
 _NEED_EVAL_SPLIT = ("eval_dataset", "eval_steps", "max_eval_images", "metric_for_best", "boxes_column")
 _ABOVE_ZERO = (
     *("max_steps", "num_epochs", "per_device_batch_size", "gradient_accumulation_steps"),
@@ -54,7 +48,7 @@ class RamTrainingArguments:
     model: str = field(metadata=_about("a CLIP or a RAM model: id on the Hub or local folder"))
     dataset: str = field(
         metadata=_about(
-            "id on the Hub, folder of shards or pictures, or a glob of data files; local paths are relative to the "
+            "id on the Hub, folder of shards or images, or a glob of data files; local paths are relative to the "
             "working directory"
         )
     )
@@ -98,29 +92,30 @@ class RamTrainingArguments:
     streaming: bool = field(
         default=True, metadata=_about("read the data as it is needed, instead of copying it to the local cache first")
     )
-    image_column: str = field(default="image", metadata=_about("column with the pictures"))
+    image_column: str = field(default="image", metadata=_about("column with the images"))
     label_column: str | None = field(
-        default=None, metadata=_about("column with the labels of a picture; dots lead into structs")
+        default=None, metadata=_about("column with the labels of an image; dots lead into structs")
     )
     label_columns: list[str] | None = field(
-        default=None, metadata=_about("in place of `label_column`: columns of 0 and 1, each named as its label")
+        default=None,
+        metadata=_about("in place of `label_column`: columns of 1, 0, or -1 for unknown, each named as its label"),
     )
     boxes_column: str | None = field(
         default=None, metadata=_about("column with boxes of labels: evaluation plays the pointing game too")
     )
     skip_broken: bool = field(
         default=False,
-        metadata=_about("pass over training pictures that cannot be read, with a warning, instead of stopping"),
+        metadata=_about("pass over training images that cannot be read, with a warning, instead of stopping"),
     )
     shuffle_buffer: int = field(
-        default=1000, metadata=_about("pictures from which a stream draws the next one at random; 0 keeps its order")
+        default=1000, metadata=_about("images from which a stream draws the next one at random; 0 keeps its order")
     )
     num_workers: int = field(
-        default=4, metadata=_about("threads of each process that decode pictures; 0: none beside the main one")
+        default=4, metadata=_about("threads of each process that decode images; 0: none beside the main one")
     )
     image_size: int | None = field(
         default=None,
-        metadata=_about("side, in pixels, of the square that pictures are squashed to; None: the model's"),
+        metadata=_about("side, in pixels, of the square that images are squashed to; None: the model's"),
     )
     image_mean: list[float] | None = field(
         default=None, metadata=_about("mean of red, green and blue, for pixels in [0, 1]; None: the processor's")
@@ -129,21 +124,21 @@ class RamTrainingArguments:
         default=None, metadata=_about("standard deviation of red, green and blue; None: the processor's")
     )
     augment: bool = field(
-        default=True, metadata=_about("flip, shift, colour, distort and partly erase the training pictures at random")
+        default=True, metadata=_about("flip, shift, colour, distort and partly erase the training images at random")
     )
 
     max_steps: int | None = field(default=None, metadata=_about("optimizer steps to train for"))
     num_epochs: float | None = field(
         default=None, metadata=_about("in place of `max_steps`: passes over the data, which must tell its length")
     )
-    per_device_batch_size: int = field(default=32, metadata=_about("pictures of one forward pass in each process"))
+    per_device_batch_size: int = field(default=32, metadata=_about("images of one forward pass in each process"))
     gradient_accumulation_steps: int = field(
         default=1, metadata=_about("forward passes whose gradients are added up for one optimizer step")
     )
     gather_loss: bool = field(
         default=True,
         metadata=_about(
-            "contrast each label with the pictures of all processes, so that the loss depends on the total batch alone"
+            "contrast each label with the images of all processes, so that the loss depends on the total batch alone"
         ),
     )
     mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
@@ -188,9 +183,9 @@ class RamTrainingArguments:
     eval_steps: int | None = field(
         default=None, metadata=_about("evaluate every so many optimizer steps; None: at the end only")
     )
-    eval_batch_size: int = field(default=32, metadata=_about("pictures of one evaluation batch in each process"))
+    eval_batch_size: int = field(default=32, metadata=_about("images of one evaluation batch in each process"))
     max_eval_images: int | None = field(
-        default=None, metadata=_about("evaluate on the first so many pictures; None: all")
+        default=None, metadata=_about("evaluate on the first so many images; None: all")
     )
     metric_for_best: str | None = field(
         default=None,
@@ -207,15 +202,15 @@ class RamTrainingArguments:
         default="tensorboard", metadata=_about("tracker to log to, as Accelerate names it (wandb, ...), or none")
     )
 
-    def __post_init__(self):
-        for name, hint in _hints().items():
-            setattr(self, name, _coerced(name, getattr(self, name), hint))
+    def __post_init__(self) -> None:
+        for name, hint in field_types().items():
+            setattr(self, name, coerced(name, getattr(self, name), hint))
         self._check_choices()
         self._check_ranges()
         _check_ram_config(self.ram_config)
 
     def _check_choices(self) -> None:
-        for first, second in _ALTERNATIVES:
+        for first, second in ALTERNATIVES:
             given = [name for name in (first, second) if getattr(self, name) is not None]
             if len(given) != 1:
                 got = f"got {getattr(self, first)!r} and {getattr(self, second)!r}" if given else "neither is given"
@@ -223,7 +218,7 @@ class RamTrainingArguments:
         if not self.seen_labels:
             raise ValueError("`seen_labels` is missing: give the labels to train on, as a list or as a text file.")
         if self.label_columns == []:
-            raise ValueError("`label_columns` is empty: name the columns of 0 and 1.")
+            raise ValueError("`label_columns` is empty: name the columns of 1, 0 and -1.")
         if self.eval_split is None and (useless := [name for name in _NEED_EVAL_SPLIT if getattr(self, name)]):
             raise ValueError(f"`{useless[0]}` has no effect without `eval_split`: say which split to evaluate on.")
 
@@ -260,131 +255,9 @@ class RamTrainingArguments:
                 raise ValueError(f"`{end}` must be at least `{name}`, got {getattr(self, end)} and {value}.")
 
 
-def parse_arguments(argv: list[str]) -> RamTrainingArguments:
-    """Read the training configuration from a command line.
-
-    Args:
-        argv: options such as `["--config", "configs/coco.yaml", "--max_steps", "100"]`, without the program's name.
-            What stands there overrides the YAML file. `--help` prints every option and exits.
-
-    Raises:
-        FileNotFoundError: when the YAML file does not exist.
-        TypeError: when a value in the YAML file has the wrong type.
-        ValueError: when an option or a key is unknown (the message has the nearest one), a required one is missing,
-            a value on the command line cannot be read, or two fields contradict each other.
-    """
-    parser = _Parser(RamTrainingArguments, prog="ram-hf train", allow_abbrev=False)
-    parser.add_argument("--config", metavar="YAML", help="file that holds any of the options below by their names")
-    parser.register("type", dict[str, Any], json_object)
-    given = _given_options(argv)
-    config = _config_path(argv)
-    values = {} if config is None else read_config(config)
-    for alternatives in _ALTERNATIVES:
-        if given.intersection(alternatives):
-            for name in alternatives:
-                values.pop(name, None)
-    # argparse asks for required options among its arguments and does not look at the namespace.
-    required = [f"--{name}={values[name]}" for name in ("model", "dataset", "output_dir") if name in values]
-    parsed = vars(parser.parse_args([*required, *argv], Namespace(**values)))
-    del parsed["config"]
-    for name in given.intersection(_LABEL_LISTS):
-        if len(parsed[name]) == 1:
-            parsed[name] = parsed[name][0]  # one value is a file
-    return RamTrainingArguments(**parsed)
-
-
-def read_config(path: str | os.PathLike) -> dict[str, Any]:
-    """Read the keys that a YAML file sets, with their types checked; label files are resolved against its folder.
-
-    Args:
-        path: YAML file whose keys are fields of [`RamTrainingArguments`].
-
-    Raises:
-        FileNotFoundError: when the file does not exist.
-        TypeError: when a value has the wrong type.
-        ValueError: when the file is not a YAML mapping, or a key is unknown.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no configuration file {str(path)!r}.")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold `key: value` lines, got {type(values).__name__}.")
-    hints = _hints()
-    for key in values:
-        if key not in hints:
-            raise ValueError(f"{path}: unknown key `{key}`{_nearest(str(key), hints)}")
-    checked = {key: _coerced(f"{path}: {key}", value, hints[key]) for key, value in values.items()}
-    for name in _LABEL_LISTS:
-        if isinstance(checked.get(name), str):
-            checked[name] = str(path.parent / Path(checked[name]).expanduser())
-    return checked
-
-
-class _Parser(HfArgumentParser):
-    """Raises its errors: argparse would print a page of usage, with the message below it, and exit."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message[:1].upper()}{message[1:].rstrip('.')}. See `ram-hf train --help`.")
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 5e-6 as a number, as YAML 1.2 does; PyYAML follows YAML 1.1, where it lacks a dot and is a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """Read a JSON object from the command line; argparse shows this name when it cannot."""
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError(text)
-    return value
-
-
-def _given_options(argv: Iterable[str]) -> set[str]:
-    """Names of the fields that the command line sets; unknown options are refused here."""
-    options = set(_option_names())
-    given = set()
-    for token in argv:
-        if not re.match(r"--[a-zA-Z]", token):
-            continue
-        name = token[2:].partition("=")[0].replace("-", "_")
-        if name not in options:
-            raise ValueError(f"Unknown option `--{name}`{_nearest(name, options)}")
-        given.add(name if name in _hints() else name.removeprefix("no_"))
-    return given - {"config", "help"}
-
-
-def _option_names() -> list[str]:
-    on_by_default = [f"no_{item.name}" for item in fields(RamTrainingArguments) if item.default is True]
-    return [*_hints(), *on_by_default, "config", "help"]
-
-
-def _config_path(argv: list[str]) -> str | None:
-    """Value of the last `--config`; a missing value is left to the parser to refuse."""
-    path = None
-    for token, following in zip(argv, [*argv[1:], None], strict=True):
-        if token == "--config":
-            path = following
-        elif token.startswith("--config="):
-            path = token.partition("=")[2]
-    return path
-
-
-def _hints() -> dict[str, Any]:
+def field_types() -> dict[str, Any]:
+    """Type of each field of [`RamTrainingArguments`], by its name."""
     return get_type_hints(RamTrainingArguments)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean `{nearest[0]}`?" if nearest else "."
 
 
 def _check_ram_config(ram_config: Mapping[str, Any]) -> None:
@@ -396,18 +269,27 @@ def _check_ram_config(ram_config: Mapping[str, Any]) -> None:
     known = [name for name in RamConfig.__annotations__ if not name.startswith(("clip_", "base_model_"))]
     for name in ram_config:
         if name not in known:
-            raise ValueError(f"`ram_config` has the unknown field `{name}`{_nearest(name, known)}")
+            raise ValueError(f"`ram_config` has the unknown field `{name}`. {did_you_mean(name, known)}")
 
 
-def _coerced(name: str, value: Any, hint: Any) -> Any:
-    """Return the value as the type that the hint asks for, where nothing is lost; refuse it otherwise."""
+def coerced(name: str, value: Any, hint: Any) -> Any:
+    """Return a value as the type that a hint asks for, where nothing is lost.
+
+    Args:
+        name: what it is the value of, for the message.
+        value: as it came.
+        hint: one of [`field_types`], or a part of one.
+
+    Raises:
+        TypeError: when it is of another type.
+    """
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         if value is None and NoneType in args:
             return None
         for arg in args:
             try:
-                return _coerced(name, value, arg)
+                return coerced(name, value, arg)
             except TypeError:
                 continue
     elif origin is Literal:
@@ -416,7 +298,7 @@ def _coerced(name: str, value: Any, hint: Any) -> Any:
         if value in args:
             return value
     elif origin is list and isinstance(value, list | tuple):
-        return [_coerced(f"{name}[{index}]", entry, args[0]) for index, entry in enumerate(value)]
+        return [coerced(f"{name}[{index}]", entry, args[0]) for index, entry in enumerate(value)]
     elif origin is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return dict(value)
     elif hint is str and isinstance(value, os.PathLike):
@@ -440,4 +322,4 @@ def _described(hint: Any) -> str:
     return "a mapping" if origin is dict else names[hint]
 
 
-__all__ = ["RamTrainingArguments", "parse_arguments", "read_config"]
+__all__ = ["ALTERNATIVES", "LABEL_LISTS", "RamTrainingArguments", "coerced", "field_types"]

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
+from ..atomic import whole_folder, write_whole
 
 _FORMAT = "step-{:08d}"
-_NAME = re.compile(r"step-(\d{8})")
+_NAME = re.compile(r"step-\d{8}")
+_UNFINISHED = re.compile(r"\.step-\d{8}\..+")  # what `whole_folder` writes in
 
 
 class Checkpoint(NamedTuple):
@@ -42,8 +42,7 @@ class Checkpoint(NamedTuple):
 def save_checkpoint(folder: str | os.PathLike, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write a checkpoint into `folder`, and remove the oldest beyond `keep`.
 
-    It is written under another name and renamed when it is complete and on the disk, so that a full disk or a killed
-    process leaves the checkpoints before it whole.
+    A full disk or a killed process leaves the checkpoints before it whole; what such a process left is removed.
 
     Args:
         folder: of all checkpoints of the run.
@@ -57,22 +56,15 @@ def save_checkpoint(folder: str | os.PathLike, checkpoint: Checkpoint, *, keep: 
         OSError: when it cannot be written, with what is left in `folder`.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / _FORMAT.format(checkpoint.step)
-    partial = target.with_name(f"partial-{target.name}")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir()
-        _write(partial, checkpoint)
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
+        with whole_folder(target, replace=True) as unfinished:
+            _write(unfinished, checkpoint)
     except Exception as error:  # the formats wrap a full disk in errors of their own
-        shutil.rmtree(partial, ignore_errors=True)
         newest = find_newest(folder)
         left = f"The last whole checkpoint is {newest}." if newest else "There is no earlier checkpoint."
         raise OSError(f"Checkpoint {target} cannot be written: {error}. {left}") from error
-    for old in _all(folder)[:-keep]:
+    for old in [*_all(folder)[:-keep], *_left_by_killed_processes(folder)]:
         shutil.rmtree(old)
     return target
 
@@ -111,26 +103,21 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     _save_tensors(checkpoint.weights, folder / "weights.safetensors")
     _save_tensors(checkpoint.average, folder / "average.safetensors")
     torch.save({"optimizers": checkpoint.optimizers, "processes": checkpoint.processes}, folder / "state.pt")
-    (folder / "facts.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.facts}, indent=1))
-    for file in folder.iterdir():
-        _flush(file)
-    _flush(folder)
+    write_whole(folder / "facts.json", json.dumps({"step": checkpoint.step, **checkpoint.facts}, indent=1))
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
-
-
-def _flush(path: Path) -> None:
-    """Wait until the disk has it: a rename must not overtake what it names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
 
 
 def _all(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def _left_by_killed_processes(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _UNFINISHED.fullmatch(path.name)]
+
+
+__all__ = ["Checkpoint", "find_newest", "load_checkpoint", "save_checkpoint"]

@@ -1,14 +1,14 @@
-"""The multi-matching contrastive loss over the batch of all processes."""
+"""The loss over the batch of all processes."""
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..model.losses import multi_matching_loss
+from ..model.losses import label_loss
 
 
-def gathered_matching_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """[`multi_matching_loss`] over the logits of all processes together.
+def gathered_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """[`label_loss`] over the logits of all processes together.
 
     DDP averages gradients over the processes, and each process differentiates its own logits alone. The value returned
     is that of the loss; its gradient is scaled by the number of processes, so that the average is the true gradient.
@@ -26,5 +26,8 @@ def gathered_matching_loss(logits: Tensor, labels: Tensor) -> Tensor:
     dist.all_gather(all_logits, logits.detach().contiguous())
     dist.all_gather(all_labels, labels.contiguous())
     all_logits[dist.get_rank()] = logits  # the one with a gradient
-    loss = multi_matching_loss(torch.cat(all_logits), torch.cat(all_labels))
+    loss = label_loss(torch.cat(all_logits), torch.cat(all_labels))
     return loss.detach() + (loss - loss.detach()) * world_size
+
+
+__all__ = ["gathered_label_loss"]

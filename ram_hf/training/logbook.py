@@ -7,6 +7,8 @@ from pathlib import Path
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
+from ..atomic import append, write_whole
+
 
 class Logbook:
     """Writes `metrics.jsonl`, feeds the trackers, and shows progress; silent on all but the main process.
@@ -30,40 +32,38 @@ class Logbook:
             dynamic_ncols=True,
             smoothing=0.1,
         )
-        self._started, self._pictures = time.perf_counter(), 0
+        self._loss: float | None = None
+        self._started, self._images = time.perf_counter(), 0
         if accelerator.is_main_process and self._path.is_file():
-            lines = self._path.read_text().splitlines()
-            is_done = first_step >= total_steps  # then the evaluation at the end is all that is done again
+            # Of a run that is done, the evaluation at the end is all that is done again.
+            is_done = first_step >= total_steps
             kept = [
                 line
-                for line in lines
-                if _step_of(line) < first_step
-                or (_step_of(line) == first_step and not (is_done and '"loss":' not in line))
+                for line in self._path.read_text().splitlines()
+                if (step := _step_of(line)) < first_step or (step == first_step and (not is_done or '"loss":' in line))
             ]
-            rewritten = self._path.with_suffix(".partial")
-            rewritten.write_text("".join(f"{line}\n" for line in kept))
-            rewritten.replace(self._path)
+            write_whole(self._path, "".join(f"{line}\n" for line in kept))
 
-    def advance(self, *, pictures: int, loss: float) -> None:
+    def advance(self, images: int) -> None:
         """Count one optimizer step."""
-        self._pictures += pictures
-        self._progress.set_postfix(
-            {"pictures/s": f"{self._pictures_per_second:.1f}", "loss": f"{loss:.4f}"}, refresh=False
-        )
+        self._images += images
+        shown = {"images/s": f"{self._images_per_second:.1f}"}
+        if self._loss is not None:
+            shown["loss"] = f"{self._loss:.4f}"
+        self._progress.set_postfix(shown, refresh=False)
         self._progress.update()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Log values of one step, with the pictures per second since the last time."""
-        values = {**values, "pictures_per_second": self._pictures_per_second}
-        self.write_plain(step, values)
+        """Log values of one step, with the images per second since the last time; its `loss` is shown from here on."""
+        self._loss = values["loss"]
+        self.write_plain(step, {**values, "images_per_second": self._images_per_second})
         self.restart_clock()
 
     def write_plain(self, step: int, values: dict[str, float]) -> None:
         """Log values of one step as they are."""
         self._accelerator.log(values, step=step)
         if self._accelerator.is_main_process:
-            with self._path.open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+            append(self._path, json.dumps({"step": step, **values}) + "\n")
 
     def show(self, text: str) -> None:
         """Print below the progress bar."""
@@ -71,16 +71,16 @@ class Logbook:
             tqdm.write(text)
 
     def restart_clock(self) -> None:
-        """Leave what has passed out of the pictures per second."""
-        self._started, self._pictures = time.perf_counter(), 0
+        """Leave what has passed out of the images per second."""
+        self._started, self._images = time.perf_counter(), 0
 
     def close(self) -> None:
         """Close the progress bar."""
         self._progress.close()
 
     @property
-    def _pictures_per_second(self) -> float:
-        return self._pictures / max(time.perf_counter() - self._started, 1e-9)
+    def _images_per_second(self) -> float:
+        return self._images / max(time.perf_counter() - self._started, 1e-9)
 
 
 def _step_of(line: str) -> float:
@@ -88,3 +88,6 @@ def _step_of(line: str) -> float:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
         return float("inf")  # the line that a killed run was writing
+
+
+__all__ = ["Logbook"]

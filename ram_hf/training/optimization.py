@@ -1,12 +1,13 @@
 """What trains, how fast, and how the rates change: parameter groups by structure, and the schedule."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..model.modeling_ram import RamModel
 
@@ -75,7 +76,7 @@ def make_optimizers(
         One or two optimizers; each of their groups carries `name` and `peak_lr`, which [`set_learning_rates`] reads.
     """
 
-    def options(group: ParameterGroup) -> dict:
+    def options(group: ParameterGroup) -> dict[str, Any]:
         rate = learning_rates[group.name]
         return {"params": list(group.parameters.values()), "lr": rate, "peak_lr": rate, "name": group.name}
 
@@ -85,6 +86,69 @@ def make_optimizers(
     if by_sgd:
         optimizers.append(torch.optim.SGD(by_sgd, momentum=_MOMENTUM))
     return optimizers
+
+
+class Optimizers:
+    """The optimizers of a run as one, with the gradient scaler of fp16 where there is one.
+
+    They are not wrapped by Accelerate: each one that it wraps moves the scaler on, which two of them in a step would
+    do twice.
+
+    Args:
+        model: whose parameters they have.
+        optimizers: see [`make_optimizers`].
+        max_grad_norm: the norm of the gradient is clipped to this; None for no clipping.
+        scaler: of fp16.
+    """
+
+    def __init__(
+        self,
+        model: RamModel,
+        optimizers: Sequence[torch.optim.Optimizer],
+        *,
+        max_grad_norm: float | None,
+        scaler: torch.amp.GradScaler | None,
+    ):
+        self._temperatures = list(model.temperatures.parameters())
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._optimizers = list(optimizers)
+        self._max_grad_norm = math.inf if max_grad_norm is None else max_grad_norm
+        self._scaler = scaler
+
+    def set_learning_rates(self, schedule: Callable[[int, float], float], step: int) -> dict[str, float]:
+        """See [`set_learning_rates`]."""
+        return set_learning_rates(self._optimizers, schedule, step)
+
+    def step(self) -> Tensor:
+        """Clip the gradient, change the weights and forget it; returns its norm before, a scalar on the device."""
+        if self._scaler is not None:
+            for optimizer in self._optimizers:
+                self._scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+        with at_most_halved(self._temperatures):
+            for optimizer in self._optimizers:
+                optimizer.step() if self._scaler is None else self._scaler.step(optimizer)
+                optimizer.zero_grad()
+        if self._scaler is not None:
+            self._scaler.update()
+        return norm
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The state of each optimizer, and of the scaler where there is one."""
+        return [part.state_dict() for part in (*self._optimizers, self._scaler) if part is not None]
+
+    def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on from there; rates and decay stay this run's own: lowering them is what one does after a divergence."""
+        for optimizer, state in zip(self._optimizers, states, strict=False):
+            own = [
+                {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+            ]
+            optimizer.load_state_dict(state)
+            for group, values in zip(optimizer.param_groups, own, strict=True):
+                group.update(values)
+        for state in states[len(self._optimizers) :]:  # there is none after a change from another precision
+            if self._scaler is not None:
+                self._scaler.load_state_dict(state)
 
 
 def cosine_with_warmup(
@@ -118,7 +182,9 @@ def cosine_with_warmup(
     return rate
 
 
-def set_learning_rates(optimizers, schedule: Callable[[int, float], float], step: int) -> dict[str, float]:
+def set_learning_rates(
+    optimizers: Iterable[torch.optim.Optimizer], schedule: Callable[[int, float], float], step: int
+) -> dict[str, float]:
     """Give each group its rate for this step; returns the rates by the group's name."""
     rates = {}
     for optimizer in optimizers:
@@ -139,3 +205,14 @@ def at_most_halved(temperatures: Iterable[nn.Parameter]) -> Iterator[None]:
     with torch.no_grad():
         for temperature, value in before:
             temperature.clamp_(min=value / 2)
+
+
+__all__ = [
+    "Optimizers",
+    "ParameterGroup",
+    "at_most_halved",
+    "cosine_with_warmup",
+    "make_optimizers",
+    "parameter_groups",
+    "set_learning_rates",
+]

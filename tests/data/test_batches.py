@@ -45,12 +45,11 @@ def take(loader: BatchLoader, count: int) -> list[tuple[list, dict]]:
 
 
 @pytest.mark.parametrize("shards", [None, 3])
-@pytest.mark.parametrize("prefetch_batches", [1, 3])
-def test_workers_change_nothing(make_numbered, shards, prefetch_batches):
+def test_workers_change_nothing(make_numbered, shards):
     dataset = make_numbered(10, shards)
     expected = take(make_loader(dataset), 8)
     for workers in (1, 3):
-        assert take(make_loader(dataset, workers=workers, prefetch_batches=prefetch_batches), 8) == expected
+        assert take(make_loader(dataset, workers=workers), 8) == expected
 
 
 @settings(max_examples=15, deadline=None)
@@ -118,6 +117,17 @@ def test_labels_outside_the_list_are_ignored(strings_dataset):
     assert labels.tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0], [1, 1, 0], [0, 0, 0]]
 
 
+def test_a_label_nobody_looked_for_is_minus_one(truth_columns_dataset):
+    rows = truth_columns_dataset.to_list()
+    rows[0]["Hat"] = -1
+    features = truth_columns_dataset.features.copy() | {"Hat": datasets.Value("int8")}
+    dataset = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    reader = RowReader.from_dataset(dataset, label_columns=["Female", "Hat"])
+    prepare = PrepareRow(reader, EvalTransform(4, MEAN, STD), label_names=["Hat", "Female"])
+    ((_, inputs),) = evaluation_batches(reader.select(dataset), prepare, batch_size=3)
+    assert inputs["labels"].tolist() == [[-1, 1], [0, 0], [1, 0]]
+
+
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_evaluation_does_not_depend_on_ranks_and_workers(make_numbered, workers, world_size):
@@ -127,7 +137,7 @@ def test_evaluation_does_not_depend_on_ranks_and_workers(make_numbered, workers,
     }
     actual = {}
     for rank in range(world_size):
-        options = {"rank": rank, "world_size": world_size, "num_workers": workers, "prefetch_batches": 1}
+        options = {"rank": rank, "world_size": world_size, "num_workers": workers}
         for number, inputs in evaluation_batches(dataset, prepare_number, batch_size=2, **options):
             actual[number] = inputs["pixel_values"]
     assert sorted(actual) == sorted(expected) == list(range(6))
@@ -146,7 +156,7 @@ def test_a_broken_picture_is_named(strings_dataset, workers):
     with BatchLoader(stream, prepare, batch_size=2, num_workers=workers) as loader:
         batches = iter(loader)
         next(batches)  # the rows before it come through
-        with pytest.raises(ValueError, match=r"row 3 of epoch 0 on rank 0: Cannot read .* \(picture 'b/3.jpg'\)"):
+        with pytest.raises(ValueError, match=r"row 3 of epoch 0 on rank 0: Cannot read .* \(image 'b/3.jpg'\)"):
             next(batches)
     evaluated = evaluation_batches(reader.select(dataset), prepare, batch_size=2, num_workers=workers)
     with pytest.raises(ValueError, match="Cannot prepare row 3: "):
@@ -220,10 +230,10 @@ def test_reading_ahead_is_bounded():
     results.close()
 
 
-@pytest.mark.parametrize("option", ["batch_size", "prefetch_batches", "num_workers"])
+@pytest.mark.parametrize("option", ["batch_size", "num_workers"])
 def test_wrong_numbers_are_refused(make_numbered, option):
     stream = RowStream(make_numbered(3, None), seed=0, shuffle_buffer=0)
-    with pytest.raises(ValueError, match="must be positive and `num_workers` not negative, got"):
+    with pytest.raises(ValueError, match="`batch_size` must be positive and `num_workers` not negative, got"):
         BatchLoader(stream, prepare_number, **{"batch_size": 2, option: -1})
 
 
@@ -231,7 +241,7 @@ def test_wrong_numbers_are_refused(make_numbered, option):
 def test_reference_pictures_load(coco128):
     dataset = open_dataset(coco128, split="train")
     reader = RowReader.from_dataset(dataset, label_column="labels")
-    prepare = PrepareRow(reader, EvalTransform(32, MEAN, STD), label_names=["person", "dog"], draft_size=64)
+    prepare = PrepareRow(reader, EvalTransform(32, MEAN, STD), label_names=["person", "dog"])
     rows = [inputs["labels"] for _, inputs in evaluation_batches(reader.select(dataset), prepare, batch_size=50)]
     labels = torch.cat(rows)
     assert labels.shape == (128, 2)

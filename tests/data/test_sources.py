@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import re
@@ -7,7 +8,7 @@ import datasets
 import pytest
 from PIL import Image
 
-from ram_hf.data.sources import RowReader, open_dataset
+from ram_hf.data.sources import DatasetSpec, RowReader, open_dataset
 
 from .conftest import COCO_CATEGORIES, MLRSNET_LABELS, PEDESTRIAN_LABELS, encoded_picture
 
@@ -137,12 +138,12 @@ FEATURES = datasets.Features(
         (
             {"label_column": "caption"},
             "The label column 'caption' holds string; expected a list of strings or of ClassLabel, or `label_columns` "
-            "for columns of 0 and 1. The columns are 'image', 'caption', 'ids', 'objects'.",
+            "for columns of 1, 0 and -1. The columns are 'image', 'caption', 'ids', 'objects'.",
         ),
         ({"label_column": "ids"}, "The label column 'ids' holds a list of int64; expected"),
         ({"label_column": "objects"}, "The label column 'objects' holds a struct of 'bbox'; expected"),
         ({"label_columns": ["Hat"]}, "There is no label column 'Hat': the columns are"),
-        ({"label_columns": ["caption"]}, "'caption' holds string; expected numbers that are 0 or 1."),
+        ({"label_columns": ["caption"]}, "'caption' holds string; expected numbers that are 1, 0 or -1."),
         ({"label_columns": ["a", "a"]}, "`label_columns` names a column twice: ['a', 'a']."),
         ({}, "Give either `label_column` or `label_columns`; the columns are 'image', 'caption'"),
         ({"label_column": "ids", "label_columns": ["ids"]}, "Give either `label_column` or `label_columns`"),
@@ -168,9 +169,9 @@ def test_wrong_columns_are_named(columns, message):
 def test_wrong_values_are_named():
     features = datasets.Features({"image": datasets.Image(), "Hat": datasets.Value("uint8")})
     reader = RowReader(features, label_columns=["Hat"])
-    with pytest.raises(ValueError, match="'Hat' must hold 0 or 1, got 2"):
+    with pytest.raises(ValueError, match="'Hat' must hold 1, 0, or -1 for unknown, got 2"):
         reader.read({"image": {"bytes": b"x", "path": None}, "Hat": 2})
-    with pytest.raises(ValueError, match="no picture in column 'image'"):
+    with pytest.raises(ValueError, match="no image in column 'image'"):
         reader.read({"image": {"bytes": None, "path": None}, "Hat": 1})
     with pytest.raises(ValueError, match=r"holds a decoded Image; read the rows of `reader.select"):
         reader.read({"image": Image.new("RGB", (2, 2)), "Hat": 1})
@@ -299,3 +300,30 @@ def test_errors_of_the_hub_become_one_sentence(raised, kind, message, monkeypatc
     with pytest.raises(kind) as error:
         open_dataset("owner/name", split="dev")
     assert str(error.value) == message
+
+
+def test_minus_one_in_a_label_column_is_unknown():
+    features = datasets.Features(
+        {"image": datasets.Image(), **{name: datasets.Value("int8") for name in ("Hat", "Bag")}}
+    )
+    row = RowReader(features, label_columns=["Hat", "Bag"]).read(
+        {"image": {"bytes": b"x", "path": None}, "Hat": -1, "Bag": 1}
+    )
+    assert row.labels == ["Bag"]
+    assert row.unknown == ("Hat",)
+
+
+def test_a_spec_opens_its_rows_with_their_reader(boxes_dataset, tmp_path):
+    boxes_dataset.to_parquet(tmp_path / "train.parquet")
+    spec = DatasetSpec(tmp_path / "train.parquet", "train", label_column="labels", boxes_column="boxes")
+    rows, reader = spec.open()
+    assert [reader.read(row) for row in rows] == read_all(reader, boxes_dataset)
+    with pytest.raises(ValueError, match="There is no label column 'tags'"):
+        dataclasses.replace(spec, label_column="tags").open()
+
+
+def test_a_label_that_the_dataset_lacks_is_refused_where_it_knows_them_all():
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["dog", "cat"])})
+    RowReader(features, label_column="label").check_labels(["cat"])
+    with pytest.raises(ValueError, match=r"The dataset has no label 'dogs'\. Did you mean 'dog'\?"):
+        RowReader(features, label_column="label").check_labels(["cat", "dogs"])

@@ -5,11 +5,11 @@ from collections import Counter
 
 import datasets
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ram_hf.data.sources import open_dataset
-from ram_hf.data.streams import RowStream, count_rows, one_pass_batches
+from ram_hf.data.streams import START, RowStream, StreamState, count_rows, one_pass_batches
 
 quick = settings(max_examples=25, deadline=None)
 layouts = {
@@ -21,14 +21,14 @@ layouts = {
 }
 
 
-def take(stream: RowStream, count: int) -> list[tuple[int, int, int]]:
-    return [(epoch, position, row["number"]) for epoch, position, row in itertools.islice(stream, count)]
+def take(stream: RowStream, count: int, state: StreamState = START) -> list[tuple[int, int, int]]:
+    return [(epoch, position, row["number"]) for epoch, position, row in itertools.islice(stream.items(state), count)]
 
 
 def first_epochs(stream: RowStream, count: int) -> list[list[int]]:
     """The numbers of the first epochs of one rank; positions are checked on the way."""
     epochs: list[list[int]] = [[] for _ in range(count)]
-    for epoch, position, row in stream:
+    for epoch, position, row in stream.items():
         if epoch == count:
             break
         assert position == len(epochs[epoch])
@@ -46,8 +46,7 @@ def has_rows_for_all(dataset, rows: int, world_size: int) -> bool:
 @given(**layouts)
 def test_each_row_comes_once_an_epoch_over_all_ranks(make_numbered, rows, shards, world_size, shuffle_buffer, seed):
     dataset = make_numbered(rows, shards and min(shards, rows))
-    if not has_rows_for_all(dataset, rows, world_size):
-        return
+    assume(has_rows_for_all(dataset, rows, world_size))
     ranks = [
         first_epochs(
             RowStream(dataset, seed=seed, shuffle_buffer=shuffle_buffer, rank=rank, world_size=world_size), count=3
@@ -62,18 +61,11 @@ def test_each_row_comes_once_an_epoch_over_all_ranks(make_numbered, rows, shards
 @given(cut=st.integers(0, 60), rank=st.integers(0, 3), **layouts)
 def test_resuming_equals_the_unbroken_run(make_numbered, rows, shards, world_size, shuffle_buffer, seed, cut, rank):
     dataset = make_numbered(rows, shards and min(shards, rows))
-    if not has_rows_for_all(dataset, rows, world_size):
-        return
+    assume(has_rows_for_all(dataset, rows, world_size))
     options = {"seed": seed, "shuffle_buffer": shuffle_buffer, "rank": rank % world_size, "world_size": world_size}
-    unbroken = RowStream(dataset, **options)
-    expected = take(unbroken, cut + 30)
-    first = RowStream(dataset, **options)
-    assert take(first, cut) == expected[:cut]
-    second = RowStream(dataset, **options)
-    second.load_state_dict(first.state_dict())
-    assert take(second, 30) == expected[cut:]
-    first.load_state_dict(unbroken.state_dict())  # also after it was iterated
-    assert take(first, 10) == take(unbroken, 10)
+    expected = take(RowStream(dataset, **options), cut + 30)
+    state = START if cut == 0 else StreamState(epoch=expected[cut - 1][0], row=expected[cut - 1][1] + 1)
+    assert take(RowStream(dataset, **options), 30, state) == expected[cut:]
 
 
 def test_parquet_shards(parquet_shards):
@@ -82,10 +74,10 @@ def test_parquet_shards(parquet_shards):
         for rank in range(world_size):
             dataset = open_dataset(parquet_shards, split="train").select_columns(["labels"])
             stream = RowStream(dataset, seed=0, shuffle_buffer=3, rank=rank, world_size=world_size)
-            expected = [next(stream) for _ in range(6)]
+            expected = list(itertools.islice(stream.items(), 6))
             seen += [str(row["labels"]) for epoch, _, row in expected if epoch == 0]
-            stream.load_state_dict({"epoch": expected[2].epoch, "row": expected[2].position + 1})
-            assert [next(stream) for _ in range(3)] == expected[3:]
+            state = StreamState(epoch=expected[2].epoch, row=expected[2].position + 1)
+            assert list(itertools.islice(stream.items(state), 3)) == expected[3:]
         assert sorted(seen) == sorted(str(labels) for labels in dataset["labels"])
 
 
@@ -93,7 +85,8 @@ def test_one_parquet_shard_does_not_wait_at_the_end_of_an_epoch(parquet_shards, 
     gc.collect()  # streams of other tests, which may
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"slept {seconds} seconds"))
     dataset = open_dataset(parquet_shards, split="test")
-    assert len(list(itertools.islice(RowStream(dataset, seed=0, shuffle_buffer=3), 10))) == 10
+    stream = RowStream(dataset, seed=0, shuffle_buffer=3)
+    assert len(list(itertools.islice(stream.items(), 10))) == 10
 
 
 @pytest.mark.parametrize("shards", [None, 4])
@@ -106,10 +99,32 @@ def test_epochs_and_seeds_differ_in_order(make_numbered, shards):
     assert in_order == [list(range(40))] * 2
 
 
-def test_state_is_that_of_the_last_row(make_numbered):
-    stream = RowStream(make_numbered(3, 1), seed=0, shuffle_buffer=0)
-    states = [stream.state_dict(), *(next(stream) and stream.state_dict() for _ in range(4))]
-    assert [(state["epoch"], state["row"]) for state in states] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 1)]
+def asked_to_shuffle(monkeypatch, stream: RowStream) -> list[dict]:
+    """What `datasets` is asked to shuffle with when the stream gives its first row."""
+    asked: list[dict] = []
+    shuffle = datasets.IterableDataset.shuffle
+
+    def record(self, **arguments):
+        asked.append(arguments)
+        return shuffle(self, **arguments)
+
+    monkeypatch.setattr(datasets.IterableDataset, "shuffle", record)
+    next(stream.items())
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("shards", "world_size", "input_shards"),
+    [(1, 1, 1), (4, 1, 4), (4, 2, 2), (4, 3, 4), (24, 2, 10), (9, 1, 9), (11, 1, 10)],
+)
+def test_the_shuffle_buffer_reads_from_the_shards_of_its_rank(
+    make_numbered, monkeypatch, shards, world_size, input_shards
+):
+    """Each rank fills its buffer from its own shards, up to ten: a number beyond would make `datasets` wait."""
+    stream = RowStream(make_numbered(48, shards), seed=3, shuffle_buffer=5, world_size=world_size)
+    assert asked_to_shuffle(monkeypatch, stream) == [
+        {"seed": 3, "buffer_size": 5, "max_buffer_input_shards": input_shards}
+    ]
 
 
 @pytest.mark.parametrize("shards", [None, 1])
@@ -120,11 +135,16 @@ def test_wrong_uses_are_refused(make_numbered, shards):
     with pytest.raises(ValueError, match="`shuffle_buffer` and `seed` must not be negative, got -1 and 0"):
         RowStream(dataset, seed=0, shuffle_buffer=-1)
     with pytest.raises(ValueError, match="gives rank 2 of 3 no row at all"):
-        next(RowStream(dataset, seed=0, shuffle_buffer=0, rank=2, world_size=3))
+        next(RowStream(dataset, seed=0, shuffle_buffer=0, rank=2, world_size=3).items())
     stream = RowStream(dataset, seed=0, shuffle_buffer=4)
-    stream.load_state_dict({"epoch": 1, "row": 5})
     with pytest.raises(ValueError, match="5 rows of the epoch behind it, but the epoch has only 2 on this rank"):
-        next(stream)
+        next(stream.items(StreamState(epoch=1, row=5)))
+    with pytest.raises(ValueError, match="got -1 of 2"):
+        RowStream(dataset, seed=0, shuffle_buffer=0, rank=-1, world_size=2)
+    with pytest.raises(ValueError, match="got 0 and -1"):
+        RowStream(dataset, seed=-1, shuffle_buffer=0)
+    exactly_done = RowStream(dataset, seed=0, shuffle_buffer=0).items(StreamState(epoch=1, row=2))
+    assert next(exactly_done)[:2] == (2, 0)
 
 
 @quick

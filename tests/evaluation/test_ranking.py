@@ -11,7 +11,13 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 from torchmetrics.functional.classification import multilabel_average_precision, multilabel_f1_score
 
 from ram_hf.evaluation import ranking
-from ram_hf.evaluation.ranking import average_precision, mean_average_precision, top_k_mask, top_k_metrics
+from ram_hf.evaluation.ranking import (
+    average_precision,
+    check_scores_and_targets,
+    mean_average_precision,
+    top_k_mask,
+    top_k_metrics,
+)
 
 
 @st.composite
@@ -94,8 +100,39 @@ def test_average_precision_in_pieces(monkeypatch):
     generator = np.random.default_rng(0)
     scores, targets = generator.random((20, 7)), generator.random((20, 7)) < 0.3
     whole = average_precision(scores, targets)
-    monkeypatch.setattr(ranking, "_ENTRIES_AT_ONCE", 40)
-    np.testing.assert_array_equal(average_precision(scores, targets), whole)
+    sizes = []
+    of_rows = ranking._average_precision_of_rows
+    monkeypatch.setattr(
+        ranking, "_average_precision_of_rows", lambda *rows: (sizes.append(len(rows[0])), of_rows(*rows))[1]
+    )
+    for entries, expected in ((40, [2, 2, 2, 1]), (39, [1] * 7), (1, [1] * 7)):
+        sizes.clear()
+        monkeypatch.setattr(ranking, "_ENTRIES_AT_ONCE", entries)
+        np.testing.assert_array_equal(average_precision(scores, targets), whole)
+        assert sizes == expected
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_label_without_positives_divides_nothing_by_zero():
+    assert np.isnan(average_precision([[0.1, 0.2]], [[0, 1]])[0])
+    assert math.isnan(mean_average_precision([[0.1, 0.2]], [[0, 0]]).mean)
+
+
+def test_scores_keep_their_precision_and_integers_become_floats():
+    for given_dtype, kept in ((np.float16, np.float16), (np.float32, np.float32), (np.int64, np.float64)):
+        scores, targets = check_scores_and_targets(np.array([[1, 2]], dtype=given_dtype), [[True, False]])
+        assert (scores.dtype, targets.dtype) == (kept, np.int8)
+
+
+@given(problems(targets=(-1, 0, 1)), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_the_order_of_the_images_changes_nothing(problem, random):
+    """Ties are common on a coarse grid: a sort that orders them by place must not show."""
+    scores, targets = problem
+    order = random.sample(range(len(scores)), len(scores))
+    np.testing.assert_allclose(
+        average_precision(scores[order], targets[order]), average_precision(scores, targets), rtol=1e-12
+    )
 
 
 # --- top k -----------------------------------------------------------------------------------------------------------
@@ -178,6 +215,7 @@ def test_without_any_positive_everything_is_zero():
     [
         ([[0.1, float("nan")]], [[0, 1]], "1 NaN or infinite values, the first one .nan. for image 0 and label 1"),
         ([[0.1, float("inf")]], [[0, 1]], "NaN or infinite"),
+        ([[0.1, 0.2, 0.3], [0.4, float("nan"), -float("inf")]], [[0] * 3] * 2, "2 NaN .*nan. for image 1 and label 1"),
         ([0.1, 0.2], [0, 1], r"shape \(images, labels\) .* got \(2,\)"),
         (np.zeros((0, 3)), np.zeros((0, 3)), r"at least one of each, got \(0, 3\)"),
         ([[0.1, 0.2]], [[0], [1]], r"the shape of `scores`, \(1, 2\), got \(2, 1\)"),

@@ -13,6 +13,9 @@ import yaml
 from PIL import Image
 
 from ram_hf import RamModel
+from ram_hf.cli import make_parser
+from ram_hf.training.arguments import RamTrainingArguments
+from ram_hf.training.command import read_arguments
 from tests.conftest import make_config
 
 LABELS = ["red", "green", "blue", "dark", "bright"]
@@ -88,6 +91,10 @@ def options(corpus, clip_folder, tmp_path) -> dict:
         "log_steps": 1,
         "report_to": "none",
     }
+
+
+def parse_arguments(argv: list[str]) -> RamTrainingArguments:
+    return read_arguments(make_parser("train").parse_args(argv))
 
 
 def write_config(options: dict, path: Path) -> Path:

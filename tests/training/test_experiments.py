@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from ram_hf.data.label_set import read_label_list
-from ram_hf.training.arguments import parse_arguments
 from ram_hf.training.loop import train
+from tests.training.conftest import parse_arguments
 from tests.training.test_configs import COCO, CONFIGS
 
 EXPERIMENTS = ["coco", "mlrsnet", "multiscene", "nus_wide", "pa100k", "rap"]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ram_hf.training.optimization import (
+    Optimizers,
     at_most_halved,
     cosine_with_warmup,
     make_optimizers,
@@ -87,3 +88,63 @@ def test_a_step_halves_a_temperature_at_most(rate):
     for before, after in itertools.pairwise(values):
         assert after == pytest.approx(max(before - rate, before / 2), rel=1e-3)
     assert gentle.item() == pytest.approx(100 - 5 * rate)
+
+
+def make_all(model, *, rate=1e-3, scaler=None, max_grad_norm=None) -> Optimizers:
+    optimizers = make_optimizers(parameter_groups(model), learning_rates=dict.fromkeys(RATES, rate), weight_decay=rate)
+    return Optimizers(model, optimizers, max_grad_norm=max_grad_norm, scaler=scaler)
+
+
+def set_gradients(model, value: float) -> None:
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.full_like(parameter, value)
+
+
+def trained(model) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_a_step_changes_all_that_trains_and_forgets_the_gradient(tiny_model):
+    before, optimizers = trained(tiny_model), make_all(tiny_model)
+    set_gradients(tiny_model, 0.5)
+    norm = optimizers.step()
+    assert norm.item() == pytest.approx(0.5 * math.sqrt(sum(value.numel() for value in before.values())))
+    assert all(not torch.equal(value, before[name]) for name, value in trained(tiny_model).items())
+    assert all(parameter.grad is None for parameter in tiny_model.parameters())
+
+
+def test_a_gradient_is_clipped_and_its_norm_told_as_it_was(tiny_model):
+    before, optimizers = trained(tiny_model), make_all(tiny_model, rate=1.0, max_grad_norm=1e-3)
+    set_gradients(tiny_model, 1.0)
+    assert optimizers.step() > 100
+    moved = trained(tiny_model)["ladder.4.tokens"] - before["ladder.4.tokens"]  # by SGD: as far as its gradient says
+    assert 0 < moved.norm() < 1e-3
+
+
+def test_a_run_goes_on_with_its_own_rates(tiny_model):
+    optimizers = make_all(tiny_model, rate=1e-3)
+    set_gradients(tiny_model, 0.5)
+    optimizers.step()
+    again = make_all(tiny_model, rate=1e-5)
+    again.load_state_dict(optimizers.state_dict())
+    for state in again.state_dict():
+        assert {group["peak_lr"] for group in state["param_groups"]} == {1e-5}
+    assert again.state_dict()[0]["param_groups"][0]["weight_decay"] == 1e-5
+    assert torch.equal(again.state_dict()[0]["state"][0]["exp_avg"], optimizers.state_dict()[0]["state"][0]["exp_avg"])
+    assert again.state_dict()[1]["state"].keys() == optimizers.state_dict()[1]["state"].keys()
+
+
+def test_the_scaler_skips_what_is_not_finite_and_goes_on_as_it_was(tiny_model):
+    before, scaler = trained(tiny_model), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizers = make_all(tiny_model, scaler=scaler)
+    scaler.scale(torch.ones(()))  # as the backward pass does
+    set_gradients(tiny_model, math.inf)
+    optimizers.step()
+    assert all(torch.equal(value, before[name]) for name, value in trained(tiny_model).items())
+    assert scaler.get_scale() == 512  # moved on once, though there are two optimizers
+    again = torch.amp.GradScaler("cpu")
+    make_all(tiny_model, scaler=again).load_state_dict(optimizers.state_dict())
+    assert again.get_scale() == 512
+    make_all(tiny_model).load_state_dict(optimizers.state_dict())  # in another precision now
+    make_all(tiny_model, scaler=again).load_state_dict(make_all(tiny_model).state_dict())

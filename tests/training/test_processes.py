@@ -18,7 +18,7 @@ from accelerate.utils import gather_object
 import torch
 from ram_hf.data.sources import open_dataset
 from ram_hf.data.streams import RowStream
-from ram_hf.training.gathered_loss import gathered_matching_loss
+from ram_hf.training.gathered_loss import gathered_label_loss
 
 dataset, column, out = sys.argv[1:]
 accelerator = Accelerator(cpu=True)
@@ -26,7 +26,7 @@ rank, world_size = accelerator.process_index, accelerator.num_processes
 rows = open_dataset(dataset, split="train", streaming=True).select_columns([column])
 stream = RowStream(rows, seed=3, shuffle_buffer=16, rank=rank, world_size=world_size)
 seen = [[], []]
-for item in stream:
+for item in stream.items():
     if item.epoch == 2:
         break
     seen[item.epoch].append(item.row[column])
@@ -35,7 +35,7 @@ torch.manual_seed(0)
 logits, labels = torch.randn(4, 5) * 3, torch.randint(0, 2, (4, 5))
 mine = slice(rank * 4 // world_size, (rank + 1) * 4 // world_size)
 own = logits[mine].clone().requires_grad_()
-loss = gathered_matching_loss(own, labels[mine])
+loss = gathered_label_loss(own, labels[mine])
 loss.backward()
 found = gather_object([{"seen": seen, "loss": loss.item(), "gradient": own.grad.tolist()}])
 if accelerator.is_main_process:

@@ -70,13 +70,13 @@ def test_prepare_train_evaluate(clip_folder, tmp_path):
 
 
 def test_errors_are_one_line(tmp_path):
-    for arguments, message in (
-        (("train", "--config", "nowhere.yaml"), "There is no configuration file 'nowhere.yaml'"),
-        (("train", "--max_step", "3"), "did you mean `max_steps`"),
-        (("evaluate", "./nowhere", tmp_path / "nothing"), "nothing"),
+    for arguments, status, message in (
+        (("train", "--config", "nowhere.yaml"), 1, "There is no configuration file 'nowhere.yaml'"),
+        (("train", "--max_step", "3"), 2, "Did you mean '--max_steps'"),
+        (("evaluate", "./nowhere", tmp_path / "nothing"), 1, "nothing"),
     ):
         result = run_cli(*arguments)
-        assert result.returncode == 1
+        assert result.returncode == status
         assert result.stderr.splitlines()[-1].startswith("ram-hf: error: ")
         assert message in result.stderr
         assert "Traceback" not in result.stderr

@@ -1,8 +1,12 @@
 """Mean average precision of multi-label scores, as a module for `evaluate.load`."""
 
 # One import per line: the scanner of `evaluate.load` reads lines, not Python.
+from collections.abc import Sequence
+from typing import Any
+
 import datasets
 import evaluate
+from numpy.typing import ArrayLike
 
 from ram_hf.evaluation.ranking import mean_average_precision
 
@@ -39,7 +43,7 @@ journal={Journal of Machine Learning Research}, volume={12}, pages={2825--2830},
 class MultilabelAveragePrecision(evaluate.Metric):
     """Mean average precision of multi-label scores."""
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -53,7 +57,9 @@ class MultilabelAveragePrecision(evaluate.Metric):
             reference_urls=["https://scikit-learn.org/stable/modules/model_evaluation.html"],
         )
 
-    def _compute(self, predictions, references, label_names=None):
+    def _compute(
+        self, predictions: ArrayLike, references: ArrayLike, label_names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         result = mean_average_precision(predictions, references)
         if label_names is not None and len(label_names) != len(result.per_label):
             raise ValueError(f"{len(label_names)} `label_names` were given for {len(result.per_label)} labels.")

@@ -1,8 +1,11 @@
 """Precision, recall and F1 of the k best labels of each image, as a module for `evaluate.load`."""
 
 # One import per line: the scanner of `evaluate.load` reads lines, not Python.
+from collections.abc import Sequence
+
 import datasets
 import evaluate
+from numpy.typing import ArrayLike
 
 from ram_hf.evaluation.ranking import top_k_metrics
 
@@ -40,7 +43,7 @@ booktitle={CVPR}, year={2016}}
 class TopKPrecisionRecallF1(evaluate.Metric):
     """Precision, recall and F1 of the k best labels of each image."""
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -54,7 +57,9 @@ class TopKPrecisionRecallF1(evaluate.Metric):
             reference_urls=["https://arxiv.org/abs/1604.04573", "https://arxiv.org/abs/1312.4894"],
         )
 
-    def _compute(self, predictions, references, k=(3, 5)):
+    def _compute(
+        self, predictions: ArrayLike, references: ArrayLike, k: int | Sequence[int] = (3, 5)
+    ) -> dict[str, float]:
         results = {}
         for number in [k] if isinstance(k, int) else k:
             results.update(top_k_metrics(predictions, references, k=number).named(number))

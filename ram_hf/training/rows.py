@@ -4,10 +4,10 @@ from transformers.utils import logging
 
 from ..data.batches import BatchLoader, PrepareRow
 from ..data.label_set import LabelSet
-from ..data.sources import AnyDataset, RowReader, open_dataset
+from ..data.sources import AnyDataset, DatasetSpec
 from ..data.streams import RowStream, count_rows
 from ..data.transforms import EvalTransform, TrainTransform
-from ..evaluation.dataset import check_labels, pixel_options
+from ..evaluation.dataset import pixel_options
 from ..model.processing_ram import RamProcessor
 from .arguments import RamTrainingArguments
 
@@ -25,27 +25,28 @@ def open_training(
     Raises:
         ValueError: when a column or a label does not fit the data.
     """
-    dataset = open_dataset(
+    spec = DatasetSpec(
         arguments.dataset,
-        split=arguments.split,
+        arguments.split,
         name=arguments.dataset_name,
         revision=arguments.dataset_revision,
         data_files=arguments.data_files,
         streaming=arguments.streaming,
+        image_column=arguments.image_column,
+        label_column=arguments.label_column,
+        label_columns=arguments.label_columns,
     )
-    reader = _reader(dataset, arguments)
-    check_labels(label_set.seen, reader)
-    dataset = reader.select(dataset)
+    dataset, reader = spec.open()
+    reader.check_labels(label_set.seen)
     transform = (TrainTransform if arguments.augment else EvalTransform)(**pixel_options(processor))
-    stream = RowStream(
-        dataset,
-        seed=arguments.seed,
-        shuffle_buffer=arguments.shuffle_buffer,
-        rank=rank,
-        world_size=world_size,
-    )
     loader = BatchLoader(
-        stream,
+        RowStream(
+            dataset,
+            seed=arguments.seed,
+            shuffle_buffer=arguments.shuffle_buffer,
+            rank=rank,
+            world_size=world_size,
+        ),
         PrepareRow(reader, transform, label_names=label_set.seen),
         batch_size=arguments.per_device_batch_size,
         num_workers=arguments.num_workers,
@@ -54,22 +55,21 @@ def open_training(
     return loader, dataset
 
 
-def open_evaluation(arguments: RamTrainingArguments) -> tuple[AnyDataset, RowReader]:
-    """Open the rows to evaluate on, and their reader.
-
-    Raises:
-        ValueError: when a column does not fit the data.
-    """
+def evaluation_rows(arguments: RamTrainingArguments) -> DatasetSpec:
+    """Where the rows to evaluate on are; columns are named as in the training rows."""
     elsewhere = arguments.eval_dataset is not None
-    dataset = open_dataset(
+    return DatasetSpec(
         arguments.eval_dataset or arguments.dataset,
-        split=str(arguments.eval_split),
+        str(arguments.eval_split),
         name=None if elsewhere else arguments.dataset_name,
         revision=None if elsewhere else arguments.dataset_revision,
         data_files=None if elsewhere else arguments.data_files,
         streaming=arguments.streaming,
+        image_column=arguments.image_column,
+        label_column=arguments.label_column,
+        label_columns=arguments.label_columns,
+        boxes_column=arguments.boxes_column,
     )
-    return dataset, _reader(dataset, arguments, boxes_column=arguments.boxes_column)
 
 
 def number_of_rows(dataset: AnyDataset) -> int:
@@ -86,11 +86,4 @@ def number_of_rows(dataset: AnyDataset) -> int:
     return rows
 
 
-def _reader(dataset: AnyDataset, arguments: RamTrainingArguments, *, boxes_column: str | None = None) -> RowReader:
-    return RowReader.from_dataset(
-        dataset,
-        image_column=arguments.image_column,
-        label_column=arguments.label_column,
-        label_columns=arguments.label_columns,
-        boxes_column=boxes_column,
-    )
+__all__ = ["evaluation_rows", "number_of_rows", "open_training"]

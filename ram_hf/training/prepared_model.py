@@ -37,3 +37,6 @@ def prepare_model(arguments: RamTrainingArguments) -> tuple[RamModel, RamProcess
     if arguments.image_size not in (None, image_size):
         raise ValueError(f"`image_size` is {arguments.image_size} but {arguments.model!r} takes {image_size} pixels.")
     return model, processor
+
+
+__all__ = ["prepare_model"]

@@ -1,0 +1,67 @@
+"""Evaluation of a model by its name: loaded, judged on rows that are opened for it, in as many processes as run."""
+
+import torch
+from accelerate import Accelerator
+
+from ..data.label_set import LabelList, LabelSet
+from ..data.sources import DatasetSpec
+from ..pretrained import load_model
+from .dataset import evaluate_on_dataset
+from .report import EvaluationReport
+
+
+def evaluate(
+    model: str,
+    rows: DatasetSpec,
+    *,
+    seen: LabelList = (),
+    unseen: LabelList = (),
+    batch_size: int = 32,
+    num_workers: int = 4,
+    max_images: int | None = None,
+) -> EvaluationReport | None:
+    """Load, open and judge, in as many processes as are running.
+
+    Args:
+        model: a RAM or a CLIP (training-free), Hub id or folder.
+        rows: to judge on.
+        seen: labels of the training; or the plain list.
+        unseen: labels that training never saw. Without both, all labels that the dataset's features know are ranked
+            in one list.
+        batch_size: images of one forward pass.
+        num_workers: threads that decode.
+        max_images: judge by the first so many rows.
+
+    Returns:
+        The report on the main process, None on the others.
+
+    Raises:
+        FileNotFoundError: when there is no such model or dataset.
+        ValueError: when a label list is needed and not given, or something does not fit the dataset.
+    """
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    dataset, reader = rows.open()
+    if seen or unseen:
+        label_set = LabelSet.from_options(seen, unseen)
+    elif reader.label_names is not None:
+        label_set = LabelSet(tuple(reader.label_names))
+    else:
+        raise ValueError("The labels of this dataset are free strings: name a label file with `--seen` or `--unseen`.")
+    ram, processor = load_model(model)
+    report = evaluate_on_dataset(
+        ram.to(accelerator.device),
+        processor,
+        dataset,
+        reader,
+        label_set=label_set,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        max_images=max_images,
+        accelerator=accelerator,
+    )
+    is_main_process = accelerator.is_main_process
+    accelerator.end_training()  # a process of a gloo group that is left standing can abort at its exit
+    return report if is_main_process else None
+
+
+__all__ = ["evaluate"]

@@ -1,0 +1,67 @@
+"""The model that is judged and left behind: averaged, in float32, the same on every process."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+
+from ..atomic import whole_file
+from ..model.modeling_ram import RamModel
+from ..model.processing_ram import RamProcessor
+from .ema import MovingAverage, TrainedWeights
+
+
+class AveragedModel:
+    """A model in training, as it is to be judged and written.
+
+    Args:
+        model: in training.
+        processor: of the model.
+        average: of its weights.
+        accelerator: of the running processes.
+    """
+
+    def __init__(self, model: RamModel, processor: RamProcessor, average: MovingAverage, accelerator: Accelerator):
+        self.model, self.processor = model, processor
+        self._average, self._accelerator = average, accelerator
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Run a block with averaged weights, in float32, and on every process those of the first.
+
+        Without a synchronised batch norm each process has statistics of its own.
+        """
+        forward = self.model.__dict__.pop("forward", None)  # Accelerate's, which casts to the precision of training
+        try:
+            with self._average.applied():
+                for value in TrainedWeights(self.model).state_dict().values():
+                    broadcast(value)
+                yield
+        finally:
+            if forward is not None:
+                self.model.forward = forward
+
+    def write(self, folder: Path) -> None:
+        """Write model and processor as they are now, ready for `from_pretrained`; other files in the folder stay.
+
+        Raises:
+            OSError: when the disk is full; what was there stays.
+        """
+        if self._accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            # All of it beside the files first: on a full disk none of them is replaced.
+            unfinished = folder / "partial-model"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            self.model.save_pretrained(unfinished)
+            self.processor.save_pretrained(unfinished)
+            for file in unfinished.iterdir():
+                with whole_file(folder / file.name) as place:
+                    file.replace(place)
+            unfinished.rmdir()
+        self._accelerator.wait_for_everyone()
+
+
+__all__ = ["AveragedModel"]

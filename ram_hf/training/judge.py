@@ -1,0 +1,85 @@
+"""Judging a model while it trains, and keeping the best."""
+
+from pathlib import Path
+
+from accelerate import Accelerator
+from transformers.utils import logging
+
+from ..data.label_set import LabelSet
+from ..evaluation.dataset import evaluate_on_dataset, metric_names
+from ..evaluation.report import EvaluationReport
+from .arguments import RamTrainingArguments
+from .averaged_model import AveragedModel
+from .logbook import Logbook
+from .progress import Progress
+from .rows import evaluation_rows
+
+logger = logging.get_logger(__name__)
+
+
+class Judge:
+    """Judges the averaged model on `eval_split`, and keeps it where it is the best so far.
+
+    Args:
+        arguments: what is said about evaluation.
+        label_set: seen and unseen labels.
+
+    Raises:
+        ValueError: when the labels or the columns do not fit the data, or there is no such `metric_for_best`: before
+            the training and not after it.
+    """
+
+    def __init__(self, arguments: RamTrainingArguments, label_set: LabelSet):
+        self._arguments, self._label_set = arguments, label_set
+        self._rows = None if arguments.eval_split is None else evaluation_rows(arguments)
+        known = metric_names(label_set, pointing=arguments.boxes_column is not None)
+        self._metric = arguments.metric_for_best or known[0]
+        if self._metric not in known:
+            raise ValueError(f"`metric_for_best` is {self._metric!r}, but there are {', '.join(known)}.")
+        if self._rows is not None:
+            _, reader = self._rows.open()
+            reader.check_labels(label_set.names)
+
+    def evaluate(
+        self, averaged: AveragedModel, progress: Progress, logbook: Logbook, accelerator: Accelerator
+    ) -> EvaluationReport | None:
+        """Judge the averaged weights, log and show the numbers, and write the model if it is the best so far.
+
+        Returns:
+            What was found; None without `eval_split`.
+        """
+        if self._rows is None:
+            return None
+        dataset, reader = self._rows.open()
+        with averaged.applied():
+            report = evaluate_on_dataset(
+                averaged.model,
+                averaged.processor,
+                dataset,
+                reader,
+                label_set=self._label_set,
+                batch_size=self._arguments.eval_batch_size,
+                num_workers=self._arguments.num_workers,
+                max_images=self._arguments.max_eval_images,
+                accelerator=accelerator,
+            )
+            if self._is_best(report.metrics(), progress):
+                averaged.write(Path(self._arguments.output_dir) / "best")
+        logbook.write_plain(progress.step, report.metrics())
+        logbook.show(f"Step {progress.step}\n{report.to_table()}")
+        logbook.restart_clock()
+        return report
+
+    def _is_best(self, metrics: dict[str, float], progress: Progress) -> bool:
+        if self._metric not in metrics:
+            logger.warning(
+                "%s is undefined, as no image holds one of its labels: no best model is kept.", self._metric
+            )
+            return False
+        if progress.best is not None and metrics[self._metric] <= progress.best:
+            return False
+        progress.best = metrics[self._metric]
+        return True
+
+
+__all__ = ["Judge"]
