@@ -71,7 +71,7 @@ def _teach_bundled_names(auto_class: Any) -> None:
     of_transformers = auto_class.from_pretrained.__func__
 
     @functools.wraps(of_transformers)
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+    def from_pretrained(cls: Any, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         return of_transformers(cls, find_bundled(pretrained_model_name_or_path), *args, **kwargs)
 
     auto_class.from_pretrained = classmethod(from_pretrained)

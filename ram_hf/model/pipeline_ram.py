@@ -11,6 +11,7 @@ from transformers import CLIPModel, Pipeline, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 from .checkpoint_kind import kind_of
+from .configuration_ram import RamConfig
 from .images import is_one_image, read_image
 from .modeling_ram import RamModel, RamOutput
 from .processing_ram import RamProcessor
