@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 _IS_WINDOWS = os.name == "nt"
 _numbers = itertools.count()  # several files of a folder can be on their way at once
@@ -50,13 +49,6 @@ def write_whole(file: str | os.PathLike, content: str | bytes) -> None:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-@contextmanager
-def whole_text(file: str | os.PathLike) -> Iterator[TextIO]:
-    """Open a UTF-8 file whose content comes bit by bit; newlines stay as they are. See [`whole_file`]."""
-    with whole_file(file) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as text:
-        yield text
-
-
 def append(file: str | os.PathLike, content: str | bytes) -> None:
     """Add to the end of a file in one call of the system, so that a killed process leaves at most one broken line.
 
@@ -75,9 +67,11 @@ def append(file: str | os.PathLike, content: str | bytes) -> None:
             raise
 
 
-def cut_broken_line(file: str | os.PathLike) -> None:
-    """Cut off what follows the last newline: a line that a killed process did not finish. No file stays none."""
-    with suppress(FileNotFoundError), open(file, "rb+") as lines:
+def drop_broken_line(file: str | os.PathLike) -> None:
+    """Cut off what follows the last newline: what a killed process was appending. Nothing is done without a file."""
+    if not os.path.exists(file):
+        return
+    with open(file, "rb+") as lines:
         lines.truncate(sum(len(line) for line in lines if line.endswith(b"\n")))
 
 
@@ -146,12 +140,4 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-__all__ = [
-    "append",
-    "cut_broken_line",
-    "refuse_used_folder",
-    "whole_file",
-    "whole_folder",
-    "whole_text",
-    "write_whole",
-]
+__all__ = ["append", "drop_broken_line", "refuse_used_folder", "whole_file", "whole_folder", "write_whole"]

@@ -71,7 +71,7 @@ def _teach_bundled_names(auto_class: Any) -> None:
     of_transformers = auto_class.from_pretrained.__func__
 
     @functools.wraps(of_transformers)
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+    def from_pretrained(cls: Any, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         return of_transformers(cls, find_bundled(pretrained_model_name_or_path), *args, **kwargs)
 
     auto_class.from_pretrained = classmethod(from_pretrained)
@@ -94,7 +94,7 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
         self.depth = 0  # watched modules that are being executed right now
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Find the module where Python would, and watch its execution."""
         if not any(fullname == watched or fullname.startswith(f"{watched}.") for watched in _WATCHED):

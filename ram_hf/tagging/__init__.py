@@ -1,1 +1,1 @@
-"""Files of people: finding and reading images, and writing their tags. Import each module by its name."""
+"""Files of people: finding and reading pictures, and writing their tags. Import each module by its name."""

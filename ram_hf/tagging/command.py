@@ -1,23 +1,21 @@
-"""`ram-hf tag`: images and label names in, tags out."""
+"""`ram-hf tag`: pictures and label names in, tags out."""
 
 import argparse
 import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from .outputs import Output, TaggedImage, TagOptions
     from .reader import ReadImage
     from .tagger import Tagger
 
 _DEFAULT_TOP_K = 5
-_FEW = 8  # images that are decoded in this process: starting others takes longer
+_FEW = 8  # pictures that are decoded in this process: starting others takes longer
 _MOST_WORKERS = 8
 _SHOWN_FAILURES = 10
 
@@ -106,15 +104,15 @@ def run(args: argparse.Namespace) -> int:
     """Run `ram-hf tag` with the arguments of [`add_arguments`].
 
     Returns:
-        Exit status: 0; 1 when an image failed and `--strict` is given; 130 when interrupted.
+        Exit status: 0; 1 when a picture failed and `--strict` is given; 130 when interrupted.
 
     Raises:
         OSError: when a path, a label file or a model is not there, or an output exists.
-        ValueError: when there are no labels or no images, or options do not go together.
+        ValueError: when there are no labels or no pictures, or options do not go together.
     """
-    from .label_options import read_labels
     from .outputs import TagOptions
     from .paths import find_images
+    from .vocabulary import read_labels
 
     # All that can be wrong with the command is found before the model is loaded.
     labels = read_labels(args.labels, args.labels_file)
@@ -141,9 +139,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Work(NamedTuple):
-    """Images to tag: the first `num_again` are held by the outputs, and only make the first batch what it was.
+    """Pictures to tag: the first `num_again` are held by the outputs, and only make the first batch what it was.
 
-    The numbers of an image depend in their last digits on its batch: so a run that was stopped and resumed writes
+    The numbers of a picture depend in their last digits on its batch: so a run that was stopped and resumed writes
     what an undisturbed one does.
     """
 
@@ -164,10 +162,10 @@ def _find_work(paths: Sequence[str], outputs: Sequence["Output"], batch_size: in
 def _tag(
     args: argparse.Namespace, options: "TagOptions", outputs: Sequence["Output"], work: _Work
 ) -> tuple[bool, list["TaggedImage"]]:
-    """Tag the images, write what comes of them, and tell how it went.
+    """Tag the pictures, write what comes of them, and tell how it went.
 
     Returns:
-        Whether it was interrupted, and the images that could not be read.
+        Whether it was interrupted, and the pictures that could not be read.
     """
     from ..interruption import stop_signals
     from .reader import read_ahead
@@ -206,7 +204,7 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # weights load in a moment, and this is about images
+    logging.disable_progress_bar()  # weights load in a moment, and this is about pictures
     for library in (logging, hub_logging):  # what goes wrong becomes an error of one line
         library.set_verbosity_error()
     from ..pretrained import load_model
@@ -232,7 +230,7 @@ def _make_outputs(args: argparse.Namespace, options: "TagOptions", paths: Sequen
     from .table import Table
     from .writers import make_writer
 
-    # In this order, so that what goes wrong beside an image is told in the file of all.
+    # In this order, so that what goes wrong beside a picture is told in the file of all.
     outputs: list[Output] = []
     if args.sidecar is not None:
         outputs.append(TextSidecars() if args.sidecar == "txt" else XmpSidecars())
@@ -255,7 +253,7 @@ def _num_workers(args: argparse.Namespace, num_images: int) -> int:
     return min(num_cores, _MOST_WORKERS)
 
 
-def _progress_bar(args: argparse.Namespace, work: _Work) -> "tqdm":
+def _progress_bar(args: argparse.Namespace, work: _Work):
     from tqdm import tqdm  # transformers needs it too
 
     shows = sys.stderr.isatty() and len(work.paths) > _FEW and not (_prints_table(args) and sys.stdout.isatty())
@@ -279,7 +277,7 @@ def _tell(num_done: int, failures: Sequence["TaggedImage"], *, left: int) -> Non
     sys.stderr.write("\n".join(lines) + "\n")
 
 
-def _at_least(minimum: int) -> Callable[[str], int]:
+def _at_least(minimum: int):
     def number(text: str) -> int:
         if int(text) < minimum:
             raise ValueError

@@ -1,4 +1,4 @@
-"""Where tags go, what is handed there for each image, and what rows of an earlier run must look like."""
+"""What is known of a picture after its turn, and what its row in an output must look like."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -7,7 +7,7 @@ from .paths import escape_path
 
 
 class TaggedImage(NamedTuple):
-    """An image's tags, or why there are none.
+    """A picture's tags, or why there are none.
 
     Attributes:
         path: the file, as it was given.
@@ -21,7 +21,7 @@ class TaggedImage(NamedTuple):
     error: str | None = None
 
     def failed(self, reason: str) -> "TaggedImage":
-        """The same image with a reason why something went wrong after it was tagged."""
+        """The same picture with a reason why something went wrong after it was tagged."""
         return self._replace(error=" ".join(reason.split()))
 
     def to_row(self) -> dict[str, Any]:
@@ -37,13 +37,13 @@ class Output(Protocol):
         """Raise FileExistsError when tagging `paths` would overwrite anything; not called when resuming."""
 
     def holds(self, path: str) -> bool:
-        """Whether an earlier run has written this image, so that resuming passes over it."""
+        """Whether an earlier run has written this picture, so that resuming passes over it."""
 
     def write(self, images: Sequence[TaggedImage]) -> Sequence[TaggedImage]:
-        """Write a batch, without the images that are held; a run that is killed after it loses nothing of it.
+        """Write a batch, without the pictures that are held; a run that is killed after it loses nothing of it.
 
         Returns:
-            The images, and where one could not be written, why.
+            The pictures, and where one could not be written, why.
         """
 
     def finish(self) -> None:

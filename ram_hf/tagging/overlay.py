@@ -1,4 +1,4 @@
-"""Images with their tags drawn, in a folder of their own."""
+"""Pictures with their tags drawn, in a folder of their own."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from .outputs import TaggedImage
 from .paths import printable
 from .reader import load_image
 
-_DRAFT_SIZE = 1600  # pixels: what drawing makes of a larger image anyway
+_DRAFT_SIZE = 1600  # pixels: what drawing makes of a larger picture anyway
 
 
 class Overlays:
-    """For each image a JPEG below `folder`, at the image's own path with `.jpg` behind.
+    """For each picture a JPEG below `folder`, at the picture's own path with `.jpg` behind.
 
     Args:
         folder: where to write; made when it is not there.
@@ -45,20 +45,19 @@ class Overlays:
     def finish(self) -> None:
         """Every file is complete."""
 
-    def _write(self, image: TaggedImage) -> TaggedImage:
+    def _write(self, tagged: TaggedImage) -> TaggedImage:
         from ..visualize import draw_tags
 
-        place = self._place(image.path)
+        place = self._place(tagged.path)
         try:
-            decoded = load_image(image.path, draft_size=_DRAFT_SIZE)
+            image = load_image(tagged.path, draft_size=_DRAFT_SIZE)
             place.parent.mkdir(parents=True, exist_ok=True)
+            drawn = draw_tags(image, [_with_region(tag, image.size) for tag in tagged.tags])
             with whole_file(place) as unfinished:
-                draw_tags(decoded, [_with_region(tag, decoded.size) for tag in image.tags]).save(
-                    unfinished, "JPEG", quality=90
-                )
+                drawn.save(unfinished, "JPEG", quality=90)
         except (OSError, ValueError) as error:
-            return image.failed(f"cannot draw its tags: {error}")
-        return image
+            return tagged.failed(f"cannot draw its tags: {error}")
+        return tagged
 
     def _place(self, path: str) -> Path:
         # Nothing is written outside the folder: neither a root nor a step upwards is taken over.

@@ -1,4 +1,4 @@
-"""Which images are meant: files, folders, globs and lists; and how a path is written in an output."""
+"""Which pictures are meant: files, folders, globs and lists; and how a path is written in an output."""
 
 import glob
 import os
@@ -12,7 +12,7 @@ EXTENSIONS = frozenset(
 
 
 def find_images(arguments: Iterable[str], *, stdin: BinaryIO | None = None) -> list[str]:
-    """Find the images that the arguments of a command line mean.
+    """Find the pictures that the arguments of a command line mean.
 
     Args:
         arguments: each is one of
@@ -28,12 +28,12 @@ def find_images(arguments: Iterable[str], *, stdin: BinaryIO | None = None) -> l
 
     Returns:
         Paths as given or below a given folder, none twice, in the order of the arguments. A folder within a folder
-        that cannot be listed is among them, so that it is told with the images that cannot be read.
+        that cannot be listed is among them, so that it is told with the pictures that cannot be read.
 
     Raises:
         FileNotFoundError: when an argument stands for nothing.
         PermissionError: when a given folder cannot be listed (or another OSError, as the system says).
-        ValueError: when there is no image at all.
+        ValueError: when there is no picture at all.
     """
     arguments = list(arguments)
     found: dict[str, str] = {}  # by absolute path, in order

@@ -1,4 +1,4 @@
-"""Images from files of strangers to small squares of pixels, in processes that work ahead of the model.
+"""Pictures from files of strangers to small squares of pixels, in processes that work ahead of the model.
 
 Imports Pillow and NumPy alone, because each worker process imports this file: torch would cost it seconds.
 """
@@ -14,9 +14,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,9 +22,9 @@ from PIL import Image
 from ..model.image_decoding import decode_image
 from ..model.pixels import squash
 
-MAX_DECODED_PIXELS = 200_000_000  # of one image in memory: 600 MB as RGB; Pillow alone refuses 179 million
+MAX_DECODED_PIXELS = 200_000_000  # of one picture in memory: 600 MB as RGB; Pillow alone refuses 179 million
 MAX_DRAFT_PIXELS = 2_000_000_000  # of a JPEG that is decoded at an eighth of its size: half a minute
-MAX_SECONDS = 120  # of one image, in a worker process
+MAX_SECONDS = 120  # of one picture, in a worker process
 
 # Pillow knows more, some of which start other programs (EPS) or that nobody photographs in.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "JPEG2000", "AVIF")
@@ -34,7 +32,7 @@ _WAIT_FOR_START = 60  # seconds
 
 
 class SquareSize(NamedTuple):
-    """How images are made alike: squashed to `side` x `side` pixels with Pillow's filter of number `resample`."""
+    """How pictures are made alike: squashed to `side` x `side` pixels with Pillow's filter of number `resample`."""
 
     side: int
     resample: int = Image.Resampling.BICUBIC
@@ -52,21 +50,21 @@ Reading = Generator[ReadImage, None, None]
 
 
 def load_image(path: str, *, draft_size: int) -> Image.Image:
-    """Read a file that may be broken or made to do harm: an image that is upright and RGB.
+    """Read a file that may be broken or made to do harm: a picture that is upright and RGB.
 
-    Its content decides on the format, not its name. Of animations and files of many pages the first image counts.
+    Its content decides on the format, not its name. Of animations and files of many pages the first picture counts.
 
     Args:
         path: file to read.
         draft_size: see [`decode_image`].
 
     Raises:
-        ValueError: when there is no image in it, or one of too many pixels.
+        ValueError: when there is no picture in it, or one of too many pixels.
         OSError: when the file cannot be read.
     """
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
-        os.scandir(path).close()  # raises, or there would not have been this folder among the images
+        os.scandir(path).close()  # raises, or there would not have been this folder among the pictures
         raise ValueError("this is a folder")
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("this is not a regular file")  # reading a pipe or a device may never end
@@ -85,7 +83,8 @@ def read_square(path: str, size: SquareSize) -> ReadImage:
     try:
         # A JPEG keeps at least twice the pixels that are needed each way, which changes scores only slightly.
         image = load_image(path, draft_size=2 * size.side)
-        return ReadImage(path, np.asarray(squash(image, size.side, size.resample)))
+        image = squash(image, size.side, size.resample)
+        return ReadImage(path, np.asarray(image))
     except MemoryError:
         return ReadImage(path, None, "there is not enough memory to decode it")
     except OSError as error:
@@ -95,14 +94,14 @@ def read_square(path: str, size: SquareSize) -> ReadImage:
 
 
 def read_ahead(paths: Sequence[str], size: SquareSize, *, workers: int, ahead: int) -> Reading:
-    """Read images, in order, while the caller works on those that came before.
+    """Read pictures, in order, while the caller works on those that came before.
 
     Args:
         paths: files to read.
         size: what [`read_square`] makes of each.
-        workers: number of processes; 0 reads in this one, when an image is asked for. A process that dies or takes
-            more than `MAX_SECONDS` costs its own image and no other.
-        ahead: how many images may be ready or in work before they are asked for.
+        workers: number of processes; 0 reads in this one, when a picture is asked for. A process that dies or takes
+            more than `MAX_SECONDS` costs its own picture and no other.
+        ahead: how many pictures may be ready or in work before they are asked for.
 
     Yields:
         One result for each path.
@@ -141,14 +140,14 @@ def read_ahead(paths: Sequence[str], size: SquareSize, *, workers: int, ahead: i
 
 
 class _Worker:
-    """A process that decodes one image at a time, started again when it has died."""
+    """A process that decodes one picture at a time, started again when it has died."""
 
     # Not forked: a copy of a process with torch's threads can deadlock.
     _context = multiprocessing.get_context("spawn")
 
     def __init__(self, size: SquareSize):
         self._size = size
-        self._process: BaseProcess | None = None
+        self._process: multiprocessing.process.BaseProcess | None = None
 
     def read(self, path: str) -> ReadImage:
         if self._process is None:
@@ -187,7 +186,7 @@ class _Worker:
             self._process = None
 
 
-def _work(connection: Connection, size: SquareSize) -> None:
+def _work(connection, size: SquareSize) -> None:
     """Body of a worker process: paths in, results out, until the other end is gone."""
     import signal
 
@@ -203,14 +202,14 @@ def _work(connection: Connection, size: SquareSize) -> None:
             connection.send(read_square(connection.recv(), size))
 
 
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()  # also when it is killed, in the middle of an image
+def _end_with(parent) -> None:
+    parent.join()  # also when it is killed, in the middle of a picture
     os._exit(1)
 
 
-def _refuse_bombs(file: BinaryIO, draft_size: int) -> None:
+def _refuse_bombs(file, draft_size: int) -> None:
     """Raise ValueError when a file's header promises more pixels than anybody's memory holds."""
-    with suppress(OSError, SyntaxError):  # no image at all: decoding says so
+    with suppress(OSError, SyntaxError):  # no picture at all: decoding says so
         image = Image.open(file, formats=_formats())
         width, height = image.size
         # A progressive JPEG is held whole before it is reduced.

@@ -1,4 +1,4 @@
-"""A file with the tags beside each image. Images themselves are only read."""
+"""A file with the tags beside each picture. Pictures themselves are only read."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ from .xmp import add_keywords, is_marked
 class TextSidecars:
     """`NAME.txt` beside `NAME.jpg`: its labels, best first, with ", " between, as captions of training data are read.
 
-    A file that exists is never changed: it may hold somebody's own caption. Of two images that differ in nothing but
+    A file that exists is never changed: it may hold somebody's own caption. Of two pictures that differ in nothing but
     their extension, the second has no place for its labels, which is told as its error.
     """
 
-    def __init__(self) -> None:
+    def __init__(self):
         self._written: set[Path] = set()
 
     def refuse_existing(self, paths: Sequence[str]) -> None:
@@ -58,7 +58,7 @@ class TextSidecars:
 class XmpSidecars:
     """`NAME.jpg.xmp` beside `NAME.jpg`: its labels among the keywords (`dc:subject`) that are there already.
 
-    The name with the extension, as digiKam and darktable write it and others read it: two images that differ in
+    The name with the extension, as digiKam and darktable write it and others read it: two pictures that differ in
     their extension alone have a file each. What the file holds stays; see [`add_keywords`].
     """
 

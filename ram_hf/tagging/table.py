@@ -10,14 +10,14 @@ _WIDEST_PATH, _WIDEST_LABEL = 60, 20  # characters of an aligned column; longer 
 
 
 class Table:
-    """A line for each image on a terminal; elsewhere a line `path<TAB>label<TAB>score` for each tag.
+    """A line for each picture on a terminal; elsewhere a line `path<TAB>label<TAB>score` for each tag.
 
-    Control characters and bytes that are no Unicode are escaped. Where a program reads, an image that failed has no
+    Control characters and bytes that are no Unicode are escaped. Where a program reads, a picture that failed has no
     line.
 
     Args:
         stream: where to write.
-        paths: all images to come, and
+        paths: all pictures to come, and
         labels: all labels, for the widths of their columns.
     """
 

@@ -17,16 +17,16 @@ class Tagger:
 
     Args:
         model: the model; moved to `device` and put into evaluation mode.
-        processor: its processor, which squashes images.
+        processor: its processor, which squashes pictures.
         labels: L label names.
         label_template: sentence around a label; None for the processor's own.
-        top_k: at most this many tags for each image; None for all.
+        top_k: at most this many tags for each picture; None for all.
         threshold: only tags that score at least this; None for all.
         device: where to compute.
         with_heat_maps: say also where each tag is.
 
     Raises:
-        ValueError: when the processor crops images instead of squashing them, or a label does not fit the model.
+        ValueError: when the processor crops pictures instead of squashing them, or a label does not fit the model.
     """
 
     def __init__(
@@ -54,19 +54,19 @@ class Tagger:
 
     @property
     def square(self) -> SquareSize:
-        """What images must be squashed to."""
+        """What pictures must be squashed to."""
         settings = self.processor.image_processor
         return SquareSize(settings.size["height"], int(settings.resample))
 
     @torch.inference_mode()
     def __call__(self, pixels: Sequence[np.ndarray]) -> list[list[dict[str, Any]]]:
-        """Tag images.
+        """Tag pictures.
 
         Args:
-            pixels: for each image an array (side, side, 3), uint8, squashed to [`square`].
+            pixels: for each picture an array (side, side, 3), uint8, squashed to [`square`].
 
         Returns:
-            For each image its tags, best first: {"label": str, "score": float}, and with heat maps "heat_map":
+            For each picture its tags, best first: {"label": str, "score": float}, and with heat maps "heat_map":
             array (rows, columns) in [0, 1], the label's column of the transport plan over its largest entry.
         """
         if not pixels:

@@ -1,4 +1,4 @@
-"""Tags of all images in one file: JSON Lines, CSV or Parquet, each with the columns path, tags and error.
+"""Tags of all pictures in one file: JSON Lines, CSV or Parquet, each with the columns path, tags and error.
 
 A killed run loses no finished batch, whatever the format: rows go to a JSON Lines file, which only grows. CSV and
 Parquet are made of it when the run ends, also by Ctrl-C; until then it stands beside them as `NAME.partial.jsonl`.
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..atomic import append, cut_broken_line, whole_file, whole_text
+from ..atomic import append, drop_broken_line, whole_file
 from .outputs import TaggedImage, TagOptions
 from .paths import escape_path
 
@@ -43,7 +43,7 @@ class JsonlWriter:
         self._held: set[str] = set()
         if resume:
             self._hold_rows()
-            cut_broken_line(file)
+            drop_broken_line(self._file)  # a row that a killed run did not finish
 
     def refuse_existing(self, paths: Sequence[str]) -> None:
         """See [`Output`]."""
@@ -64,7 +64,7 @@ class JsonlWriter:
 
     def finish(self) -> None:
         """See [`Output`]."""
-        self._file.touch()
+        append(self._file, "")
 
     def _hold_rows(self) -> None:
         for row in self._rows():
@@ -95,7 +95,7 @@ class _ConvertedWriter(JsonlWriter):
         self._target = file
         partial = file.with_name(f"{file.name}.partial.jsonl")
         if resume and file.exists() and not partial.exists():  # an interrupted or a complete run
-            with whole_text(partial) as lines:
+            with whole_file(partial) as unfinished, unfinished.open("w", encoding="utf-8") as lines:
                 lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._read(file))
         super().__init__(partial, options, resume=resume)
 
@@ -107,7 +107,8 @@ class _ConvertedWriter(JsonlWriter):
 
     def finish(self) -> None:
         """See [`Output`]."""
-        self._convert(self._rows(), self._target)
+        with whole_file(self._target) as unfinished:
+            self._convert(self._rows(), unfinished)
         self._file.unlink(missing_ok=True)
 
     @staticmethod
@@ -115,7 +116,7 @@ class _ConvertedWriter(JsonlWriter):
         raise NotImplementedError
 
     @staticmethod
-    def _convert(rows: Iterator[dict[str, Any]], file: Path) -> None:
+    def _convert(rows: Iterator[dict[str, Any]], unfinished: Path) -> None:
         raise NotImplementedError
 
 
@@ -136,8 +137,8 @@ class CsvWriter(_ConvertedWriter):
                 raise ValueError(f"{str(file)!r} does not hold rows that `ram-hf tag` writes.") from None
 
     @staticmethod
-    def _convert(rows: Iterator[dict[str, Any]], file: Path) -> None:
-        with whole_text(file) as lines:
+    def _convert(rows: Iterator[dict[str, Any]], unfinished: Path) -> None:
+        with unfinished.open("w", encoding="utf-8", newline="") as lines:
             writer = csv.DictWriter(lines, _COLUMNS)
             writer.writeheader()
             for row in rows:
@@ -171,13 +172,13 @@ class ParquetWriter(_ConvertedWriter):
                 yield from batch.to_pylist()
 
     @staticmethod
-    def _convert(rows: Iterator[dict[str, Any]], file: Path) -> None:
+    def _convert(rows: Iterator[dict[str, Any]], unfinished: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         tags = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
         schema = pa.schema([("path", pa.string()), ("tags", tags), ("error", pa.string())])
-        with whole_file(file) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
+        with pq.ParquetWriter(unfinished, schema) as writer:
             while group := list(itertools.islice(rows, _ROWS_AT_ONCE)):
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
 

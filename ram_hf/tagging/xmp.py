@@ -75,7 +75,7 @@ class _PacketMap:
         list_end: where the list of keywords ends, in bytes; None when there is none.
         rdf_end: where the list of descriptions ends, in bytes.
         prefix: of RDF's namespace, with its colon.
-        about: what the descriptions speak of; mostly empty, which means the image.
+        about: what the descriptions speak of; mostly empty, which means the picture.
     """
 
     def __init__(self, packet: bytes):

@@ -62,18 +62,18 @@ def test_going_on_equals_one_run(file):
     first.write(PICTURES[:1])
     first.finish()
     killed = make_writer(file, OPTIONS, resume=True)
-    assert [killed.holds(picture.path) for picture in PICTURES] == [True, False, False]
+    assert [killed.holds(image.path) for image in PICTURES] == [True, False, False]
     killed.write(PICTURES[:2])
     rows = file if file.suffix == ".jsonl" else file.with_name(f"{file.name}.partial.jsonl")
     with rows.open("ab") as lines:
         lines.write(b'{"path": "latin')
     resumed = make_writer(file, OPTIONS, resume=True)
-    assert [resumed.holds(picture.path) for picture in PICTURES] == [True, True, False]
+    assert [resumed.holds(image.path) for image in PICTURES] == [True, True, False]
     resumed.write(PICTURES)
     resumed.finish()
     assert read(file) == ROWS
     again = make_writer(file, OPTIONS, resume=True)
-    assert all(again.holds(picture.path) for picture in PICTURES)
+    assert all(again.holds(image.path) for image in PICTURES)
     again.finish()
     assert read(file) == ROWS
     assert list(file.parent.iterdir()) == [file]

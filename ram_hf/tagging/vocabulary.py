@@ -1,4 +1,4 @@
-"""The label list that the options of a command line name."""
+"""The label list of a command line."""
 
 from pathlib import Path
 
