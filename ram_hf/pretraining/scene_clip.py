@@ -82,7 +82,7 @@ class ClipPretrainingArguments:
     save_steps: int = field(default=250, metadata={"help": "write a checkpoint every so many steps"})
     log_steps: int = field(default=50, metadata={"help": "log every so many steps"})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         known = {"steps", "image_size", "scene_share", "object_sizes"}
         for number, stage in enumerate(self.stages):
             if not {"steps", "image_size"} <= stage.keys() <= known:

@@ -14,7 +14,9 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -147,7 +149,7 @@ class _Worker:
 
     def __init__(self, size: SquareSize):
         self._size = size
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
 
     def read(self, path: str) -> ReadImage:
         if self._process is None:
@@ -186,7 +188,7 @@ class _Worker:
             self._process = None
 
 
-def _work(connection, size: SquareSize) -> None:
+def _work(connection: Connection, size: SquareSize) -> None:
     """Body of a worker process: paths in, results out, until the other end is gone."""
     import signal
 
@@ -202,12 +204,12 @@ def _work(connection, size: SquareSize) -> None:
             connection.send(read_square(connection.recv(), size))
 
 
-def _end_with(parent) -> None:
+def _end_with(parent: BaseProcess) -> None:
     parent.join()  # also when it is killed, in the middle of a picture
     os._exit(1)
 
 
-def _refuse_bombs(file, draft_size: int) -> None:
+def _refuse_bombs(file: BinaryIO, draft_size: int) -> None:
     """Raise ValueError when a file's header promises more pixels than anybody's memory holds."""
     with suppress(OSError, SyntaxError):  # no picture at all: decoding says so
         image = Image.open(file, formats=_formats())
