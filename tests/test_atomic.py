@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ram_hf.atomic import append, refuse_used_folder, whole_file, whole_folder, write_whole
+from ram_hf.atomic import append, drop_broken_line, refuse_used_folder, whole_file, whole_folder, write_whole
 
 
 class Stopped(BaseException):
@@ -95,3 +95,12 @@ def test_two_files_of_a_folder_are_written_at_once(tmp_path):
         first.write_text("a")
         second.write_text("b")
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a": "a", "b": "b"}
+
+
+def test_a_broken_line_is_cut_off(tmp_path):
+    drop_broken_line(tmp_path / "log")
+    assert os.listdir(tmp_path) == []
+    for content, kept in ((b"a\nb", b"a\n"), (b"a\n", b"a\n"), (b"a", b""), (b"", b"")):
+        write_whole(tmp_path / "log", content)
+        drop_broken_line(tmp_path / "log")
+        assert (tmp_path / "log").read_bytes() == kept
