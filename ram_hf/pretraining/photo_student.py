@@ -1,0 +1,149 @@
+"""A small CLIP that learns from photographs, and the terms of what it is told about them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from .photo_batches import PhotoBatch
+
+LOSSES = ("image", "patches", "names", "exact", "captions")
+_LARGEST_LOGIT_SCALE = 100.0  # as CLIP
+
+
+@dataclass(frozen=True)
+class ClipSizes:
+    """Sizes of both towers; a text has at most `context_length` tokens."""
+
+    image_size: int = 96
+    patch_size: int = 12
+    vision_width: int = 256
+    vision_layers: int = 8
+    vision_heads: int = 4
+    text_width: int = 192
+    text_layers: int = 4
+    text_heads: int = 3
+    projection_dim: int = 256
+    context_length: int = 32
+
+
+class PhotoStudent(nn.Module):
+    """A CLIP, and a linear head from its joint space to the teacher's features.
+
+    The one head reads the whole image's embedding and every patch's alike. So a patch stands in the joint space
+    where an image of what it shows would stand, beside the texts that name that: what RAM matches.
+
+    Args:
+        clip: to train.
+        num_directions: K, coordinates of the teacher's features.
+    """
+
+    def __init__(self, clip: CLIPModel, num_directions: int):
+        super().__init__()
+        self.clip = clip
+        self.head = nn.Linear(clip.config.projection_dim, num_directions)
+        self.exact_bias = nn.Parameter(torch.tensor(-5.0))
+
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
+        """Features of the image and of its patches, shape (B, 1 + P, D)."""
+        output = self.clip.vision_model(pixel_values, interpolate_pos_encoding=True)
+        return self.clip.visual_projection(self.clip.vision_model.post_layernorm(output.last_hidden_state))
+
+    def encode_texts(self, input_ids: Tensor) -> Tensor:
+        """Features of texts, shape (T, D)."""
+        return self.clip.get_text_features(input_ids).pooler_output
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """Factor on similarities."""
+        return self.clip.logit_scale.exp().clamp(max=_LARGEST_LOGIT_SCALE)
+
+
+def make_clip(tokenizer: CLIPTokenizer, sizes: ClipSizes, *, logit_scale: float) -> CLIPModel:
+    """A CLIP of random weights."""
+    config = CLIPConfig(
+        projection_dim=sizes.projection_dim,
+        logit_scale_init_value=math.log(logit_scale),
+        vision_config={
+            "image_size": sizes.image_size,
+            "patch_size": sizes.patch_size,
+            "hidden_size": sizes.vision_width,
+            "intermediate_size": 4 * sizes.vision_width,
+            "num_hidden_layers": sizes.vision_layers,
+            "num_attention_heads": sizes.vision_heads,
+            "projection_dim": sizes.projection_dim,
+        },
+        text_config={
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": sizes.context_length,
+            "hidden_size": sizes.text_width,
+            "intermediate_size": 4 * sizes.text_width,
+            "num_hidden_layers": sizes.text_layers,
+            "num_attention_heads": sizes.text_heads,
+            "projection_dim": sizes.projection_dim,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+    )
+    return CLIPModel(config)
+
+
+def distillation_losses(
+    student: PhotoStudent,
+    batch: PhotoBatch,
+    feature_scale: Tensor,
+    *,
+    encode_images: Callable[[Tensor], Tensor],
+    encode_texts: Callable[[Tensor], Tensor],
+) -> dict[str, Tensor]:
+    """The terms of the loss, each a scalar.
+
+    Args:
+        student: learns.
+        batch: to learn from.
+        feature_scale: factor on each of the teacher's coordinates, shape (K,).
+        encode_images: the student's, maybe compiled.
+        encode_texts: the same.
+
+    Returns:
+        `image` and `patches`: 1 - cosine to the teacher's features of the whole view and of each patch; `names`:
+        cross-entropy over the names; `exact`: binary cross-entropy of labels that are known either way; `captions`:
+        CLIP's loss.
+    """
+    embeds = encode_images(batch.pixels)
+    name_embeds = F.normalize(encode_texts(batch.name_ids).float(), dim=-1)
+    maps = batch.maps.flatten(1, 2) * feature_scale
+    read = student.head(embeds).float()
+    image_embeds = F.normalize(embeds[:, 0].float(), dim=-1)
+    logits = student.logit_scale * image_embeds @ name_embeds.T
+    num_exact = batch.exact.shape[1]
+    losses = {
+        "image": 1 - F.cosine_similarity(read[:, 0], maps.mean(dim=1), dim=-1).mean(),
+        "patches": 1 - F.cosine_similarity(read[:, 1:], maps, dim=-1).mean(),
+        "names": -(batch.name_shares * logits.log_softmax(dim=-1)).sum(dim=-1).mean(),
+        "exact": _known_cross_entropy(logits[:, :num_exact] + student.exact_bias, batch.exact),
+    }
+    if len(batch.caption_ids):
+        caption_embeds = F.normalize(encode_texts(batch.caption_ids).float(), dim=-1)
+        losses["captions"] = _caption_loss(image_embeds[: len(caption_embeds)], caption_embeds, student.logit_scale)
+    return losses
+
+
+def _known_cross_entropy(logits: Tensor, exact: Tensor) -> Tensor:
+    known = exact >= 0
+    losses = F.binary_cross_entropy_with_logits(logits, exact.clamp(min=0), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def _caption_loss(image_embeds: Tensor, caption_embeds: Tensor, logit_scale: Tensor) -> Tensor:
+    logits = logit_scale * image_embeds @ caption_embeds.T
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+
+
+__all__ = ["LOSSES", "ClipSizes", "PhotoStudent", "distillation_losses", "make_clip"]
