@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         clip.add_argument(f"--{name}", type=int, metavar="STEPS", help="in place of the YAML's")
     clip.set_defaults(stage=_clip_on_photographs)
 
+    rows = stages.add_parser("multi-labels", help="write the photographs that RAM is trained and chosen on")
+    rows.add_argument("files", nargs="+", metavar="PARQUET", help="files with `image` and `labels`")
+    rows.add_argument("--words", required=True, metavar="FOLDER", help="folder with labels.json")
+    rows.add_argument("--output_dir", required=True, help="folder to write")
+    rows.set_defaults(stage=_multi_labels)
+
     bundle = stages.add_parser("bundle", help="write a trained model as it comes with the package")
     bundle.add_argument("trained", metavar="RUN", help="folder of the trained model")
     bundle.add_argument("folder", metavar="FOLDER", help="folder to write, beside what stands there")
@@ -98,6 +104,16 @@ def _clip_on_photographs(args: argparse.Namespace) -> None:
     (arguments,) = HfArgumentParser(PhotoClipArguments).parse_dict(values)
     judgement = train_photo_clip(arguments)
     sys.stdout.write(", ".join(f"{name} {value:.3f}" for name, value in judgement.items()) + "\n")
+
+
+def _multi_labels(args: argparse.Namespace) -> None:
+    import json
+
+    from .photo_rows import write_multi_labels
+
+    seen = json.loads(Path(args.words, "labels.json").read_text(encoding="utf-8"))["seen"]
+    counts = write_multi_labels(args.files, args.output_dir, seen_labels=seen)
+    sys.stdout.write(f"{args.output_dir}: {counts['train']} photographs to train on, {counts['validation']} apart\n")
 
 
 def _bundle(args: argparse.Namespace) -> None:

@@ -76,7 +76,7 @@ class _Run:
         set_seed(arguments.seed)
         self.photographs = open_photographs(arguments.photographs)
         self.bank = _read_bank(self.photographs, Path(arguments.words))
-        self.kept = held_back(self.photographs, every=arguments.held_back_every)
+        self.kept = held_back(self.photographs.files, every=arguments.held_back_every)
         sizes = ClipSizes(**arguments.sizes)
         self.processor = _make_processor(self.photographs, self.bank, arguments.vocab_size, sizes)
         self._prepare_learning(sizes)

@@ -95,17 +95,21 @@ def open_photographs(folder: str | os.PathLike) -> Photographs:
     )
 
 
-def held_back(photographs: Photographs, *, every: int) -> np.ndarray:
-    """Rows that are kept apart for choices: each `every`-th of those with complete labels, and of each other file.
+def held_back(files: Sequence[str], *, every: int) -> np.ndarray:
+    """Rows that are kept apart for choices: each `every`-th of each file.
 
     The rows of the files are shuffled already, so that counting is as good as drawing, and needs no seed.
+
+    Args:
+        files: name of the file that each of N rows is from.
+        every: 16 keeps one in 16 apart.
 
     Returns:
         Shape (N,), bool.
     """
     place: dict[str, int] = {}
-    kept = np.zeros(len(photographs), dtype=bool)
-    for row, file in enumerate(photographs.files):
+    kept = np.zeros(len(files), dtype=bool)
+    for row, file in enumerate(files):
         place[file] = place.get(file, -1) + 1
         kept[row] = place[file] % every == every - 1
     return kept
