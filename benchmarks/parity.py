@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from ram_hf import RamModel, convert_original_checkpoint
-from ram_hf.conversion import _rename
+from ram_hf.conversion.tensor_names import rename_tensor
 from ram_hf.model.optimal_transport import cost_from_similarity, sinkhorn, teacher_cost
 
 BOUNDS = {"eval": 2e-5, "teacher": 2e-5, "train": 1e-3, "grad": 1e-3}
@@ -100,10 +100,10 @@ def train_values(model: RamModel, expected: dict, meta: dict) -> dict[str, torch
     parameters, state = dict(model.named_parameters()), model.state_dict()
     for name in expected:
         if name.startswith("grad."):
-            (ours,) = _rename(name.removeprefix("grad.").removeprefix("clip_model."), torch.empty(()))
+            (ours,) = rename_tensor(name.removeprefix("grad.").removeprefix("clip_model."), torch.empty(()))
             values[name] = parameters[ours].grad
         if name.startswith("train.after."):
-            (ours,) = _rename(name.removeprefix("train.after."), torch.empty(()))
+            (ours,) = rename_tensor(name.removeprefix("train.after."), torch.empty(()))
             values[name] = state[ours]
     return values
 

@@ -18,13 +18,13 @@ _EXPORTS = {
     "RamPreTrainedModel": ".model.modeling_ram",
     "RamProcessor": ".model.processing_ram",
     "RamTaggingPipeline": ".model.pipeline_ram",
-    "convert_original_checkpoint": ".conversion",
+    "convert_original_checkpoint": ".conversion.original_checkpoint",
 }
 
 __all__ = [*sorted(_EXPORTS), "__version__"]
 
 if TYPE_CHECKING:
-    from .conversion import convert_original_checkpoint
+    from .conversion.original_checkpoint import convert_original_checkpoint
     from .model.configuration_ram import RamConfig
     from .model.modeling_ram import RamModel, RamOutput, RamPreTrainedModel
     from .model.pipeline_ram import RamTaggingPipeline

@@ -67,6 +67,14 @@ def append(file: str | os.PathLike, content: str | bytes) -> None:
             raise
 
 
+def drop_broken_line(file: str | os.PathLike) -> None:
+    """Cut off what follows the last newline: what a killed process was appending. Nothing is done without a file."""
+    if not os.path.exists(file):
+        return
+    with open(file, "rb+") as lines:
+        lines.truncate(sum(len(line) for line in lines if line.endswith(b"\n")))
+
+
 @contextmanager
 def whole_folder(folder: str | os.PathLike, *, replace: bool = False) -> Iterator[Path]:
     """Give a folder to write in that takes its name when the block ends well, and vanishes when it does not.
@@ -132,4 +140,4 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-__all__ = ["append", "refuse_used_folder", "whole_file", "whole_folder", "write_whole"]
+__all__ = ["append", "drop_broken_line", "refuse_used_folder", "whole_file", "whole_folder", "write_whole"]

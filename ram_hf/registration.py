@@ -4,6 +4,7 @@ Registering needs our classes, and those need torch (seconds). So registration w
 imported by whoever wants it, which an import hook notices.
 """
 
+import functools
 import importlib.abc
 import importlib.machinery
 import sys
@@ -24,6 +25,7 @@ def _register_config() -> None:
     from .model.configuration_ram import RamConfig
 
     AutoConfig.register(RamConfig.model_type, RamConfig, exist_ok=True)
+    _teach_bundled_names(AutoConfig)
 
 
 def _register_model() -> None:
@@ -34,6 +36,8 @@ def _register_model() -> None:
 
     AutoModel.register(RamConfig, RamModel, exist_ok=True)
     AutoModelForZeroShotImageClassification.register(RamConfig, RamModel, exist_ok=True)
+    _teach_bundled_names(AutoModel)
+    _teach_bundled_names(AutoModelForZeroShotImageClassification)
 
 
 def _register_processor() -> None:
@@ -43,6 +47,7 @@ def _register_processor() -> None:
     from .model.processing_ram import RamProcessor
 
     AutoProcessor.register(RamConfig, RamProcessor, exist_ok=True)
+    _teach_bundled_names(AutoProcessor)
 
 
 def _register_pipeline() -> None:
@@ -54,6 +59,22 @@ def _register_pipeline() -> None:
     PIPELINE_REGISTRY.register_pipeline(
         TASK, RamTaggingPipeline, pt_model=AutoModel, default=_DEFAULT_MODEL, type="multimodal"
     )
+
+
+def _teach_bundled_names(auto_class: Any) -> None:
+    """Let an Auto class, and so `pipeline`, take the name of a model that comes with the package, such as "ram-tiny".
+
+    It asks the Hub for the name before it knows that the checkpoint is ours, so this cannot wait for our own classes.
+    """
+    from .model.bundled import find_bundled
+
+    of_transformers = auto_class.from_pretrained.__func__
+
+    @functools.wraps(of_transformers)
+    def from_pretrained(cls: Any, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        return of_transformers(cls, find_bundled(pretrained_model_name_or_path), *args, **kwargs)
+
+    auto_class.from_pretrained = classmethod(from_pretrained)
 
 
 # What to do once a module of transformers is there; each entry leaves when done. One each, so that a program pays for
@@ -73,7 +94,7 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
         self.depth = 0  # watched modules that are being executed right now
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Find the module where Python would, and watch its execution."""
         if not any(fullname == watched or fullname.startswith(f"{watched}.") for watched in _WATCHED):

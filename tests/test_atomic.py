@@ -4,11 +4,16 @@ import os
 
 import pytest
 
-from ram_hf.atomic import append, refuse_used_folder, whole_file, whole_folder, write_whole
+from ram_hf.atomic import append, drop_broken_line, refuse_used_folder, whole_file, whole_folder, write_whole
 
 
 class Stopped(BaseException):
     """As an interrupt from the keyboard: no Exception."""
+
+
+def stop_while_writing(file):
+    file.write_text("half")
+    raise Stopped
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -25,8 +30,7 @@ def test_a_file_whose_writing_fails_stays_as_it_was(tmp_path):
     file = tmp_path / "tags.txt"
     write_whole(file, b"old")
     with pytest.raises(Stopped), whole_file(file) as unfinished:
-        unfinished.write_text("half")
-        raise Stopped
+        stop_while_writing(unfinished)
     assert file.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["tags.txt"]
 
@@ -53,8 +57,7 @@ def test_a_folder_appears_whole(tmp_path):
 
 def test_a_folder_whose_writing_fails_leaves_nothing(tmp_path):
     with pytest.raises(Stopped), whole_folder(tmp_path / "deep" / "shards") as unfinished:
-        (unfinished / "a").write_text("a")
-        raise Stopped
+        stop_while_writing(unfinished / "a")
     assert os.listdir(tmp_path) == []
 
 
@@ -92,3 +95,12 @@ def test_two_files_of_a_folder_are_written_at_once(tmp_path):
         first.write_text("a")
         second.write_text("b")
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a": "a", "b": "b"}
+
+
+def test_a_broken_line_is_cut_off(tmp_path):
+    drop_broken_line(tmp_path / "log")
+    assert os.listdir(tmp_path) == []
+    for content, kept in ((b"a\nb", b"a\n"), (b"a\n", b"a\n"), (b"a", b""), (b"", b"")):
+        write_whole(tmp_path / "log", content)
+        drop_broken_line(tmp_path / "log")
+        assert (tmp_path / "log").read_bytes() == kept

@@ -78,6 +78,19 @@ print([type(finder).__module__ for finder in sys.meta_path].count("ram_hf.regist
     assert run_python(code).split() == [*(f"ram_hf.model.{module}" for module in expected), "0"]
 
 
+def test_auto_classes_and_pipeline_know_the_models_of_the_package():
+    code = """
+import ram_hf
+from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
+AutoConfig.from_pretrained(pretrained_model_name_or_path="ram-tiny")
+AutoProcessor.from_pretrained("ram-tiny")
+own = AutoModel.from_pretrained("ram-tiny")
+tagger = pipeline("zero-shot-multi-label-tagging", model="ram-tiny")
+print(type(own).__name__, type(tagger).__name__, type(tagger.processor).__name__)
+"""
+    assert run_python(code) == "RamModel RamTaggingPipeline RamProcessor"
+
+
 def test_unknown_names_are_an_attribute_error():
     import ram_hf
 

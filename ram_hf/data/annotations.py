@@ -1,7 +1,6 @@
 """Annotations as people have them on disk: one reader for each format, all with the same result."""
 
 import csv
-import difflib
 import functools
 import json
 import re
@@ -9,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypedDict
+
+from ..model.suggestions import did_you_mean
 
 _Options = ParamSpec("_Options")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -65,11 +66,9 @@ class Annotations:
         known = set(self.labels)
         for image in self.images:
             if unknown := [label for label in image.labels if label not in known]:
-                nearest = difflib.get_close_matches(unknown[0], self.labels, n=1)
-                hint = f"; did they mean {nearest[0]!r}?" if nearest else "."
                 raise ValueError(
                     f"The picture {image.name!r} has the label {unknown[0]!r}, which is not among the "
-                    f"{len(known)} labels listed{hint}"
+                    f"{len(known)} labels listed. {did_you_mean(unknown[0], self.labels)}"
                 )
 
     def keep(self, renamed: dict[str, str]) -> "Annotations":
@@ -82,7 +81,8 @@ class Annotations:
             ValueError: when a name is not among `labels`.
         """
         if absent := [label for label in renamed if label not in self.labels]:
-            raise ValueError(f"The label {absent[0]!r} to keep is not in the source, whose labels are {self.labels}.")
+            hint = did_you_mean(absent[0], self.labels)
+            raise ValueError(f"The label {absent[0]!r} to keep is not in the source. {hint}")
         images = [
             image._replace(
                 labels=_renamed(image.labels, renamed),

@@ -1,6 +1,5 @@
 """Names of the labels, split into those seen in training and those that are not."""
 
-import difflib
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
+from ..model.suggestions import did_you_mean
 
 LabelList = Sequence[str] | str | os.PathLike
 
@@ -28,8 +27,8 @@ class LabelSet:
         >>> labels = LabelSet(seen=("dog", "cat"), unseen=("zebra",))
         >>> labels.names
         ('dog', 'cat', 'zebra')
-        >>> labels.multi_hot(["zebra", "dog"])
-        array([1, 0, 1], dtype=int8)
+        >>> labels.index("zebra")
+        2
     """
 
     seen: tuple[str, ...]
@@ -68,19 +67,8 @@ class LabelSet:
         try:
             return self._columns[name]
         except KeyError:
-            nearest = difflib.get_close_matches(name, self.names, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"the labels begin with {_quoted(self.names[:5])}."
-            raise ValueError(f"There is no label {name!r} among the {len(self)} labels: {hint}") from None
-
-    def multi_hot(self, names: Iterable[str]) -> np.ndarray:
-        """Mark the given labels: array of shape (L,), int8, 1 at each of `names` and 0 elsewhere.
-
-        Raises:
-            ValueError: when a name is not in the set.
-        """
-        marks = np.zeros(len(self), dtype=np.int8)
-        marks[[self.index(name) for name in names]] = 1
-        return marks
+            hint = did_you_mean(name, self.names)
+            raise ValueError(f"There is no label {name!r} among the {len(self)} labels. {hint}") from None
 
     @cached_property
     def _columns(self) -> dict[str, int]:

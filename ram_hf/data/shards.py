@@ -1,11 +1,10 @@
-"""Parquet shards of pictures in a folder that appears whole or not at all."""
+"""Parquet shards of images, with the card that `datasets` reads."""
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ..atomic import write_whole
 
 _ROW_GROUP = 100  # pictures that a reader of a shard fetches at once
 
@@ -53,7 +52,7 @@ class ShardFiles:
             names.append(f"{self._split}-{number:05d}-of-{len(self._shards):05d}.parquet")
             shard.rename(self._folder / names[-1])
         card = _dataset_card(self._split, self.num_rows, self._num_bytes, note)
-        (self._folder / "README.md").write_text(card, encoding="utf-8")
+        write_whole(self._folder / "README.md", card)
         return names
 
     def _flush(self) -> None:
@@ -67,36 +66,9 @@ class ShardFiles:
             self._rows = []
 
 
-def refuse_used_folder(folder: Path) -> None:
-    """Raise FileExistsError unless the folder is new or empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{str(folder)!r} exists and is not an empty folder; choose another one or remove it.")
-
-
-@contextmanager
-def appearing_whole(folder: Path) -> Iterator[Path]:
-    """Give a folder to write in that takes its name when the block ends well, and vanishes when it does not."""
-    refuse_used_folder(folder)
-    target = folder.absolute()
-    new_parents = [parent for parent in target.parents if not parent.exists()]
-    unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        with suppress(FileNotFoundError):
-            target.rmdir()
-        unfinished.rename(target)
-    except BaseException:  # an interrupt from the keyboard too
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for parent in new_parents:
-            with suppress(OSError):
-                parent.rmdir()
-        raise
-
-
 def write_lines(file: Path, lines: Sequence[str]) -> None:
     """Write one line for each string."""
-    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_whole(file, "".join(f"{line}\n" for line in lines))
 
 
 def _dataset_card(split: str, num_images: int, num_bytes: int, note: str) -> str:
@@ -106,4 +78,4 @@ def _dataset_card(split: str, num_images: int, num_bytes: int, note: str) -> str
     return f"---\n{info}{files}---\n\n{note}\n"
 
 
-__all__ = ["ShardFiles", "appearing_whole", "refuse_used_folder", "write_lines"]
+__all__ = ["ShardFiles", "write_lines"]

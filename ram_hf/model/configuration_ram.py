@@ -121,7 +121,7 @@ class RamConfig(PreTrainedConfig):
         return super().get_config_dict(find_bundled(pretrained_model_name_or_path), **kwargs)
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "RamConfig":
         """Build from a dictionary; refuses that of another model, which would be kept silently."""
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:

@@ -259,7 +259,7 @@ def _as_ram_model(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def _as_ram_processor(processor: Any, config: Any) -> Any:
+def _as_ram_processor(processor: Any, config: RamConfig) -> Any:
     """The given processor, one made of its parts, or the one that lies where the model came from."""
     if processor is None:
         return _load_processor(config)
@@ -268,7 +268,7 @@ def _as_ram_processor(processor: Any, config: Any) -> Any:
     return RamProcessor(processor.image_processor, processor.tokenizer)
 
 
-def _load_processor(config: Any) -> RamProcessor:
+def _load_processor(config: RamConfig) -> RamProcessor:
     name, revision = config._name_or_path, None
     if not name:  # wrapped around a CLIP in this program
         name, revision = config.base_model_name_or_path, config.base_model_revision

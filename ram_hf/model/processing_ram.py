@@ -51,7 +51,9 @@ class RamProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
+    ) -> "RamProcessor":
         """Load from the Hub, a folder, or the package ("ram-tiny"); see `ProcessorMixin.from_pretrained`."""
         return super().from_pretrained(find_bundled(pretrained_model_name_or_path), *args, **kwargs)
 

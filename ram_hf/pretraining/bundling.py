@@ -1,17 +1,12 @@
-"""Write a trained model as it comes with the package: small, and without the code, which the package has.
+"""Write a trained model as it comes with the package: small, and without the code, which the package has."""
 
-`python -m ram_hf.pretraining.bundling runs/ram-tiny/ram ram_hf/bundled/ram-tiny`
-"""
-
-import argparse
 import json
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from ..atomic import write_whole
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
 
@@ -44,23 +39,10 @@ def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:
         for key in ("auto_map", "is_local", "local_files_only"):  # its code, and how it was loaded to be written
             content.pop(key, None)
         content.get("clip_config", {}).pop("_name_or_path", None)
-        file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_whole(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     file = folder / "model.safetensors"
     file.chmod(0o644)  # safetensors lets nobody else read it
     return file.stat().st_size
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the bundle that the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("trained", help="folder of the trained model")
-    parser.add_argument("folder", help="folder to write")
-    options = parser.parse_args(argv)
-    size = write_bundle(options.trained, options.folder)
-    sys.stdout.write(f"{options.folder}: {size / 1e6:.1f} MB of weights\n")
-
-
 __all__ = ["write_bundle"]
-
-if __name__ == "__main__":
-    main()

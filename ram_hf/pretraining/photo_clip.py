@@ -228,7 +228,7 @@ def _make_processor(photographs: Photographs, bank: LabelBank, vocab_size: int, 
     return RamProcessor(image_processor, tokenizer)
 
 
-def _encoders(student: PhotoStudent, *, compiled: bool) -> dict[str, Callable[[Tensor], Tensor]]:
+def _encoders(student: PhotoStudent, *, compiled: bool) -> dict[str, Callable]:
     # Every stage has images of one size, and texts have two: a graph for each beats one for all.
     towers = {"encode_images": student.encode_images, "encode_texts": student.encode_texts}
     return {name: torch.compile(f, dynamic=False) if compiled else f for name, f in towers.items()}

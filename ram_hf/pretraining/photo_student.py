@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from ..model.ladder_adapter import main_stream_layer, value_attention
 from .photo_batches import PhotoBatch
 
-LOSSES = ("image", "patches", "names", "exact", "captions")
+LOSSES = ("image", "patches", "local_patches", "names", "local_names", "exact", "local_exact", "captions")
 _LARGEST_LOGIT_SCALE = 100.0  # as CLIP
 
 
@@ -34,8 +35,9 @@ class ClipSizes:
 class PhotoStudent(nn.Module):
     """A CLIP, and a linear head from its joint space to the teacher's features.
 
-    The one head reads the whole image's embedding and every patch's alike. So a patch stands in the joint space
-    where an image of what it shows would stand, beside the texts that name that: what RAM matches.
+    The one head reads the whole image's embedding and every patch's alike, and of patches both CLIP's own and those of
+    the local stream that RAM matches. So a patch stands in the joint space where an image of what it shows would
+    stand, beside the texts that name that.
 
     Args:
         clip: to train.
@@ -48,10 +50,23 @@ class PhotoStudent(nn.Module):
         self.head = nn.Linear(clip.config.projection_dim, num_directions)
         self.exact_bias = nn.Parameter(torch.tensor(-5.0))
 
-    def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """Features of the image and of its patches, shape (B, 1 + P, D)."""
-        output = self.clip.vision_model(pixel_values, interpolate_pos_encoding=True)
-        return self.clip.visual_projection(self.clip.vision_model.post_layernorm(output.last_hidden_state))
+    def encode_images(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of an image and of its patches.
+
+        Returns:
+            CLIP's own (B, 1 + P, D), the class token first, and those of the local stream that RAM matches (B, P, D).
+        """
+        vision = self.clip.vision_model
+        main = vision.pre_layrnorm(vision.embeddings(pixel_values, interpolate_pos_encoding=True))
+        local = main[:, 1:]
+        for layer in vision.encoder.layers:
+            main, values = main_stream_layer(layer, main)
+            local = local + value_attention(layer.self_attn, values)
+        return self._project(main), self._project(local)
+
+    def _project(self, tokens: Tensor) -> Tensor:
+        features: Tensor = self.clip.visual_projection(self.clip.vision_model.post_layernorm(tokens))
+        return features
 
     def encode_texts(self, input_ids: Tensor) -> Tensor:
         """Features of texts, shape (T, D)."""
@@ -98,7 +113,7 @@ def distillation_losses(
     batch: PhotoBatch,
     feature_scale: Tensor,
     *,
-    encode_images: Callable[[Tensor], Tensor],
+    encode_images: Callable[[Tensor], tuple[Tensor, Tensor]],
     encode_texts: Callable[[Tensor], Tensor],
 ) -> dict[str, Tensor]:
     """The terms of the loss, each a scalar.
@@ -111,32 +126,47 @@ def distillation_losses(
         encode_texts: the same.
 
     Returns:
-        `image` and `patches`: 1 - cosine to the teacher's features of the whole view and of each patch; `names`:
-        cross-entropy over the names; `exact`: binary cross-entropy of labels that are known either way; `captions`:
-        CLIP's loss.
+        `image`, `patches`, `local_patches`: 1 - cosine to the teacher's features of the whole view and of each patch;
+        `names`: cross-entropy over the names; `exact`: binary cross-entropy of labels that are known either way;
+        `local_names`, `local_exact`: the same by the patches that fit a name most; `captions`: CLIP's loss.
     """
-    embeds = encode_images(batch.pixels)
-    name_embeds = F.normalize(encode_texts(batch.name_ids).float(), dim=-1)
+    main, local = encode_images(batch.pixels)
     maps = batch.maps.flatten(1, 2) * feature_scale
-    read = student.head(embeds).float()
-    image_embeds = F.normalize(embeds[:, 0].float(), dim=-1)
-    logits = student.logit_scale * image_embeds @ name_embeds.T
-    num_exact = batch.exact.shape[1]
+    read, read_local = student.head(main).float(), student.head(local).float()
+    image_embeds, patch_embeds = (F.normalize(values.float(), dim=-1) for values in (main[:, 0], local))
+    name_embeds = F.normalize(encode_texts(batch.name_ids).float(), dim=-1)
+    scale = student.logit_scale
+    logits = scale * image_embeds @ name_embeds.T
+    local_logits = _pooled_over_patches(scale * patch_embeds @ name_embeds.T)
     losses = {
         "image": 1 - F.cosine_similarity(read[:, 0], maps.mean(dim=1), dim=-1).mean(),
         "patches": 1 - F.cosine_similarity(read[:, 1:], maps, dim=-1).mean(),
-        "names": -(batch.name_shares * logits.log_softmax(dim=-1)).sum(dim=-1).mean(),
-        "exact": _known_cross_entropy(logits[:, :num_exact] + student.exact_bias, batch.exact),
+        "local_patches": 1 - F.cosine_similarity(read_local, maps, dim=-1).mean(),
+        "names": _shared_cross_entropy(logits, batch.name_shares),
+        "local_names": _shared_cross_entropy(local_logits, batch.name_shares),
+        "exact": _known_cross_entropy(logits, batch.exact, student.exact_bias),
+        "local_exact": _known_cross_entropy(local_logits, batch.exact, student.exact_bias),
     }
     if len(batch.caption_ids):
         caption_embeds = F.normalize(encode_texts(batch.caption_ids).float(), dim=-1)
-        losses["captions"] = _caption_loss(image_embeds[: len(caption_embeds)], caption_embeds, student.logit_scale)
+        losses["captions"] = _caption_loss(image_embeds[: len(caption_embeds)], caption_embeds, scale)
     return losses
 
 
-def _known_cross_entropy(logits: Tensor, exact: Tensor) -> Tensor:
+def _pooled_over_patches(logits: Tensor) -> Tensor:
+    """From (B, P, T) to (B, T): the mean over the patches, by how well each fits the name."""
+    return (logits.softmax(dim=1) * logits).sum(dim=1)
+
+
+def _shared_cross_entropy(logits: Tensor, shares: Tensor) -> Tensor:
+    return -(shares * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+def _known_cross_entropy(logits: Tensor, exact: Tensor, bias: Tensor) -> Tensor:
+    """Of the first names, as many as `exact` has columns."""
     known = exact >= 0
-    losses = F.binary_cross_entropy_with_logits(logits, exact.clamp(min=0), reduction="none")
+    found = logits[:, : exact.shape[1]] + bias
+    losses = F.binary_cross_entropy_with_logits(found, exact.clamp(min=0), reduction="none")
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 

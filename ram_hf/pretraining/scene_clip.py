@@ -1,10 +1,9 @@
 """A small CLIP from scratch, on captioned scenes that are composed as it goes.
 
-This is how the bundled `ram-tiny` got the CLIP below it: `python -m ram_hf.pretraining.scene_clip --config FILE`.
+This is how the bundled `ram-tiny` got the CLIP below it: `ram-hf pretrain clip-on-scenes --config FILE`.
 A CLIP for real pictures takes other means; this one knows a small world within an hour on two CPU cores.
 """
 
-import argparse
 import itertools
 import math
 import signal
@@ -16,12 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, HfArgumentParser
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
@@ -110,7 +108,7 @@ def pretrain_clip(arguments: ClipPretrainingArguments) -> dict[str, float]:
     # Prepare.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=arguments.mixed_precision)
     if accelerator.num_processes > 1:
-        raise ValueError("A CLIP is trained by one process; start it with `python -m`, not with `accelerate launch`.")
+        raise ValueError("A CLIP is trained by one process; start it without `accelerate launch`.")
     set_seed(arguments.seed)
     output_dir = Path(arguments.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -358,20 +356,4 @@ def _log_judgement(step: int, judgement: dict[str, float], logbook: Logbook) -> 
     logbook.restart_clock()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train as a YAML file says; options on the command line take the place of its keys."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True, metavar="YAML", help="keys are fields of ClipPretrainingArguments")
-    parser.add_argument("--source", help="folder with the parts of scenes, in place of the YAML's")
-    parser.add_argument("--output_dir", help="folder for checkpoints, log and CLIP, in place of the YAML's")
-    options = vars(parser.parse_args(argv))
-    values = yaml.safe_load(Path(options.pop("config")).read_text(encoding="utf-8"))
-    values.update({name: value for name, value in options.items() if value is not None})
-    (arguments,) = HfArgumentParser(ClipPretrainingArguments).parse_dict(values)
-    pretrain_clip(arguments)
-
-
 __all__ = ["ClipPretrainingArguments", "contrastive_loss", "judge_clip", "pretrain_clip"]
-
-if __name__ == "__main__":
-    main()

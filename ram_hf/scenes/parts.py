@@ -4,7 +4,6 @@ Reads a folder with `concepts.json`, `icons.parquet`, `stamps.parquet` and `back
 options allow: styles, licences, concepts, and the half of the photographs that belongs to the split.
 """
 
-import difflib
 import io
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from PIL import Image
 
 from ..data.label_set import LabelList, read_label_list
+from ..model.suggestions import did_you_mean
 
 Split = Literal["train", "test"]
 Stamps = Literal["none", "only", "mixed"]
@@ -238,7 +238,7 @@ def _choose(concepts: list[Concept], wanted: LabelList) -> list[Concept]:
     names = set(read_label_list(wanted))
     known = {concept.concept_id for concept in concepts} | {concept.label for concept in concepts}
     for name in sorted(names - known):
-        raise ValueError(f"There is no concept {name!r} in the source{_nearest(name, known)}")
+        raise ValueError(f"There is no concept {name!r} in the source. {did_you_mean(name, sorted(known))}")
     return [concept for concept in concepts if concept.concept_id in names or concept.label in names]
 
 
@@ -263,7 +263,7 @@ def _style_families(known: set[str], styles: Sequence[str] | None, licenses: Lic
     allowed = known if licenses == "all" else permissive
     for style in styles or ():
         if style not in known:
-            raise ValueError(f"There is no icon style {style!r} in the source{_nearest(style, known)}")
+            raise ValueError(f"There is no icon style {style!r} in the source. {did_you_mean(style, sorted(known))}")
         if style not in allowed:
             raise ValueError(
                 f"The icon style {style!r} is under {STYLE_LICENSES.get(style, 'an unknown licence')}, which "
@@ -328,11 +328,6 @@ def _existing(file: Path) -> Path:
     if not file.is_file():
         raise FileNotFoundError(f"The source of scenes has no file {file.name!r}: looked for {str(file)!r}.")
     return file
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, sorted(known), n=1)
-    return f": did you mean {nearest[0]!r}?" if nearest else f", which has {_quoted(sorted(known)[:10])}."
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from .reader import ReadPicture
-    from .results import Output, TaggedPicture, TagOptions
+    from .outputs import Output, TaggedImage, TagOptions
+    from .reader import ReadImage
     from .tagger import Tagger
 
 _DEFAULT_TOP_K = 5
@@ -110,9 +110,9 @@ def run(args: argparse.Namespace) -> int:
         OSError: when a path, a label file or a model is not there, or an output exists.
         ValueError: when there are no labels or no pictures, or options do not go together.
     """
-    from .labels import read_labels
-    from .paths import find_pictures
-    from .results import TagOptions
+    from .outputs import TagOptions
+    from .paths import find_images
+    from .vocabulary import read_labels
 
     # All that can be wrong with the command is found before the model is loaded.
     labels = read_labels(args.labels, args.labels_file)
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"The label {commas[0]!r} holds a comma, which separates labels in a .txt file.")
     if args.resume and not (args.output or args.sidecar or args.overlay):
         raise ValueError("`--resume` needs something to go on with: `--output`, `--sidecar` or `--overlay`.")
-    paths = find_pictures(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None)
+    paths = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None)
     outputs = _make_outputs(args, options, paths)
     if not args.resume:
         for output in outputs:
@@ -161,7 +161,7 @@ def _find_work(paths: Sequence[str], outputs: Sequence["Output"], batch_size: in
 
 def _tag(
     args: argparse.Namespace, options: "TagOptions", outputs: Sequence["Output"], work: _Work
-) -> tuple[bool, list["TaggedPicture"]]:
+) -> tuple[bool, list["TaggedImage"]]:
     """Tag the pictures, write what comes of them, and tell how it went.
 
     Returns:
@@ -178,12 +178,12 @@ def _tag(
         )
         with stop_signals() as stop_asked, closing(read), _progress_bar(args, work) as progress:
             while batch := list(itertools.islice(read, args.batch_size)):
-                pictures = _tag_batch(tagger, batch)
+                images = _tag_batch(tagger, batch)
                 for output in outputs:
-                    pictures = output.write(pictures)
-                num_done += len(pictures)
-                failures += [picture for picture in pictures[max(0, len(pictures) - num_done) :] if picture.error]
-                progress.update(len(pictures))
+                    images = output.write(images)
+                num_done += len(images)
+                failures += [image for image in images[max(0, len(images) - num_done) :] if image.error]
+                progress.update(len(images))
                 if interrupted := stop_asked() and num_done < len(work.paths) - work.num_again:
                     break
     for output in outputs:
@@ -192,13 +192,11 @@ def _tag(
     return interrupted, failures
 
 
-def _tag_batch(tagger: "Tagger", batch: Sequence["ReadPicture"]) -> Sequence["TaggedPicture"]:
-    from .results import TaggedPicture
+def _tag_batch(tagger: "Tagger", batch: Sequence["ReadImage"]) -> Sequence["TaggedImage"]:
+    from .outputs import TaggedImage
 
-    tags = iter(tagger([picture.pixels for picture in batch if picture.pixels is not None]))
-    return [
-        TaggedPicture(picture.path, next(tags) if picture.error is None else [], picture.error) for picture in batch
-    ]
+    tags = iter(tagger([image.pixels for image in batch if image.pixels is not None]))
+    return [TaggedImage(image.path, next(tags) if image.error is None else [], image.error) for image in batch]
 
 
 def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
@@ -245,10 +243,10 @@ def _make_outputs(args: argparse.Namespace, options: "TagOptions", paths: Sequen
     return outputs
 
 
-def _num_workers(args: argparse.Namespace, num_pictures: int) -> int:
+def _num_workers(args: argparse.Namespace, num_images: int) -> int:
     if args.workers is not None:
         return args.workers
-    if num_pictures <= _FEW:
+    if num_images <= _FEW:
         return 0
     has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
     num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
@@ -266,14 +264,12 @@ def _prints_table(args: argparse.Namespace) -> bool:
     return not (args.output or args.sidecar or args.resume)
 
 
-def _tell(num_done: int, failures: Sequence["TaggedPicture"], *, left: int) -> None:
+def _tell(num_done: int, failures: Sequence["TaggedImage"], *, left: int) -> None:
     from .paths import printable
 
     num_tagged = num_done - len(failures)
     lines = [f"{num_tagged:,} picture{'s' * (num_tagged != 1)} tagged, {len(failures):,} failed"]
-    lines += [
-        f"  {printable(picture.path)}: {printable(picture.error or '')}" for picture in failures[:_SHOWN_FAILURES]
-    ]
+    lines += [f"  {printable(image.path)}: {printable(image.error or '')}" for image in failures[:_SHOWN_FAILURES]]
     if len(failures) > _SHOWN_FAILURES:
         lines.append(f"  and {len(failures) - _SHOWN_FAILURES:,} more")
     if left:

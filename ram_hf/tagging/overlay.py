@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .atomic_file import appearing_whole
+from ..atomic import whole_file
+from .outputs import TaggedImage
 from .paths import printable
-from .reader import load_picture
-from .results import TaggedPicture
+from .reader import load_image
 
 _DRAFT_SIZE = 1600  # pixels: what drawing makes of a larger picture anyway
 
@@ -38,27 +38,26 @@ class Overlays:
         """See [`Output`]."""
         return os.path.exists(self._place(path))  # also where the name would be too long
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> list[TaggedPicture]:
+    def write(self, images: Sequence[TaggedImage]) -> list[TaggedImage]:
         """See [`Output`]."""
-        return [picture if picture.error or self.holds(picture.path) else self._write(picture) for picture in pictures]
+        return [image if image.error or self.holds(image.path) else self._write(image) for image in images]
 
     def finish(self) -> None:
         """Every file is complete."""
 
-    def _write(self, picture: TaggedPicture) -> TaggedPicture:
+    def _write(self, tagged: TaggedImage) -> TaggedImage:
         from ..visualize import draw_tags
 
-        place = self._place(picture.path)
+        place = self._place(tagged.path)
         try:
-            image = load_picture(picture.path, draft_size=_DRAFT_SIZE)
+            image = load_image(tagged.path, draft_size=_DRAFT_SIZE)
             place.parent.mkdir(parents=True, exist_ok=True)
-            with appearing_whole(place) as unfinished:
-                draw_tags(image, [_with_region(tag, image.size) for tag in picture.tags]).save(
-                    unfinished, "JPEG", quality=90
-                )
+            drawn = draw_tags(image, [_with_region(tag, image.size) for tag in tagged.tags])
+            with whole_file(place) as unfinished:
+                drawn.save(unfinished, "JPEG", quality=90)
         except (OSError, ValueError) as error:
-            return picture.failed(f"cannot draw its tags: {error}")
-        return picture
+            return tagged.failed(f"cannot draw its tags: {error}")
+        return tagged
 
     def _place(self, path: str) -> Path:
         # Nothing is written outside the folder: neither a root nor a step upwards is taken over.

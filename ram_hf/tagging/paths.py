@@ -11,7 +11,7 @@ EXTENSIONS = frozenset(
 )
 
 
-def find_pictures(arguments: Iterable[str], *, stdin: BinaryIO | None = None) -> list[str]:
+def find_images(arguments: Iterable[str], *, stdin: BinaryIO | None = None) -> list[str]:
     """Find the pictures that the arguments of a command line mean.
 
     Args:
@@ -144,4 +144,4 @@ def printable(path: str) -> str:
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|\\)")
 
-__all__ = ["EXTENSIONS", "escape_path", "find_pictures", "printable", "unescape_path"]
+__all__ = ["EXTENSIONS", "escape_path", "find_images", "printable", "unescape_path"]

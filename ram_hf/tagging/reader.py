@@ -37,7 +37,7 @@ class SquareSize(NamedTuple):
     resample: int = Image.Resampling.BICUBIC
 
 
-class ReadPicture(NamedTuple):
+class ReadImage(NamedTuple):
     """What came of a file: `pixels` (side, side, 3), uint8; or None and the reason in one line."""
 
     path: str
@@ -45,10 +45,10 @@ class ReadPicture(NamedTuple):
     error: str | None = None
 
 
-Reading = Generator[ReadPicture, None, None]
+Reading = Generator[ReadImage, None, None]
 
 
-def load_picture(path: str, *, draft_size: int) -> Image.Image:
+def load_image(path: str, *, draft_size: int) -> Image.Image:
     """Read a file that may be broken or made to do harm: a picture that is upright and RGB.
 
     Its content decides on the format, not its name. Of animations and files of many pages the first picture counts.
@@ -78,19 +78,19 @@ def load_picture(path: str, *, draft_size: int) -> Image.Image:
             return upright_rgb(image)
 
 
-def read_picture(path: str, size: SquareSize) -> ReadPicture:
-    """Read a file as [`load_picture`] does and squash it to the square; never raises for what is in a file."""
+def read_square(path: str, size: SquareSize) -> ReadImage:
+    """Read a file as [`load_image`] does and squash it to the square; never raises for what is in a file."""
     try:
         # A JPEG keeps at least twice the pixels that are needed each way, which changes scores only slightly.
-        image = load_picture(path, draft_size=2 * size.side)
+        image = load_image(path, draft_size=2 * size.side)
         image = image.resize((size.side, size.side), Image.Resampling(size.resample))
-        return ReadPicture(path, np.asarray(image))
+        return ReadImage(path, np.asarray(image))
     except MemoryError:
-        return ReadPicture(path, None, "there is not enough memory to decode it")
+        return ReadImage(path, None, "there is not enough memory to decode it")
     except OSError as error:
-        return ReadPicture(path, None, error.strerror or _one_line(error))
+        return ReadImage(path, None, error.strerror or _one_line(error))
     except Exception as error:  # decoders of damaged files raise nearly anything
-        return ReadPicture(path, None, _one_line(error))
+        return ReadImage(path, None, _one_line(error))
 
 
 def read_ahead(paths: Sequence[str], size: SquareSize, *, workers: int, ahead: int) -> Reading:
@@ -98,7 +98,7 @@ def read_ahead(paths: Sequence[str], size: SquareSize, *, workers: int, ahead: i
 
     Args:
         paths: files to read.
-        size: what [`read_picture`] makes of each.
+        size: what [`read_square`] makes of each.
         workers: number of processes; 0 reads in this one, when a picture is asked for. A process that dies or takes
             more than `MAX_SECONDS` costs its own picture and no other.
         ahead: how many pictures may be ready or in work before they are asked for.
@@ -107,21 +107,21 @@ def read_ahead(paths: Sequence[str], size: SquareSize, *, workers: int, ahead: i
         One result for each path.
     """
     if not workers:
-        yield from (read_picture(path, size) for path in paths)
+        yield from (read_square(path, size) for path in paths)
         return
     team = [_Worker(size) for _ in range(workers)]
     idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     for worker in team:
         idle.put(worker)
 
-    def read(path: str) -> ReadPicture:
+    def read(path: str) -> ReadImage:
         worker = idle.get()
         try:
             return worker.read(path)
         finally:
             idle.put(worker)
 
-    waiting: deque[Future[ReadPicture]] = deque()
+    waiting: deque[Future[ReadImage]] = deque()
     threads = ThreadPoolExecutor(workers, thread_name_prefix="read")
     try:
         for path in paths:
@@ -149,7 +149,7 @@ class _Worker:
         self._size = size
         self._process: multiprocessing.process.BaseProcess | None = None
 
-    def read(self, path: str) -> ReadPicture:
+    def read(self, path: str) -> ReadImage:
         if self._process is None:
             self._start()
         try:
@@ -160,7 +160,7 @@ class _Worker:
         except (EOFError, OSError):
             reason = "decoding it ended its process (out of memory, or a crash in the decoder)"
         self.stop()
-        return ReadPicture(path, None, reason)
+        return ReadImage(path, None, reason)
 
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
@@ -199,7 +199,7 @@ def _work(connection, size: SquareSize) -> None:
     connection.send(None)
     with suppress(EOFError, OSError):
         while True:
-            connection.send(read_picture(connection.recv(), size))
+            connection.send(read_square(connection.recv(), size))
 
 
 def _end_with(parent) -> None:
@@ -249,9 +249,9 @@ __all__ = [
     "MAX_DECODED_PIXELS",
     "MAX_DRAFT_PIXELS",
     "MAX_SECONDS",
-    "ReadPicture",
+    "ReadImage",
     "SquareSize",
-    "load_picture",
+    "load_image",
     "read_ahead",
-    "read_picture",
+    "read_square",
 ]

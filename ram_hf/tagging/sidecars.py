@@ -5,9 +5,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from .atomic_file import appearing_whole
+from ..atomic import whole_file, write_whole
+from .outputs import TaggedImage
 from .paths import printable
-from .results import TaggedPicture
 from .xmp import add_keywords, is_marked
 
 
@@ -34,26 +34,25 @@ class TextSidecars:
         """See [`Output`]."""
         return os.path.exists(_text_sidecar(path))  # also where the name would be too long
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> list[TaggedPicture]:
+    def write(self, images: Sequence[TaggedImage]) -> list[TaggedImage]:
         """See [`Output`]."""
-        return [picture if picture.error else self._write(picture) for picture in pictures]
+        return [image if image.error else self._write(image) for image in images]
 
     def finish(self) -> None:
         """Every file is complete."""
 
-    def _write(self, picture: TaggedPicture) -> TaggedPicture:
-        sidecar = _text_sidecar(picture.path)
+    def _write(self, image: TaggedImage) -> TaggedImage:
+        sidecar = _text_sidecar(image.path)
         if sidecar in self._written:
-            return picture.failed(f"{sidecar.name} belongs to another picture of the same name")
-        if self.holds(picture.path):
-            return picture
+            return image.failed(f"{sidecar.name} belongs to another picture of the same name")
+        if self.holds(image.path):
+            return image
         try:
-            with appearing_whole(sidecar) as unfinished:
-                unfinished.write_text(", ".join(tag["label"] for tag in picture.tags) + "\n", encoding="utf-8")
+            write_whole(sidecar, ", ".join(tag["label"] for tag in image.tags) + "\n")
         except OSError as error:
-            return picture.failed(f"cannot write {sidecar.name}: {error.strerror}")
+            return image.failed(f"cannot write {sidecar.name}: {error.strerror}")
         self._written.add(sidecar)
-        return picture
+        return image
 
 
 class XmpSidecars:
@@ -73,29 +72,29 @@ class XmpSidecars:
         except OSError:
             return False
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> list[TaggedPicture]:
+    def write(self, images: Sequence[TaggedImage]) -> list[TaggedImage]:
         """See [`Output`]."""
-        return [picture if picture.error else self._write(picture) for picture in pictures]
+        return [image if image.error else self._write(image) for image in images]
 
     def finish(self) -> None:
         """Every file is complete."""
 
     @staticmethod
-    def _write(picture: TaggedPicture) -> TaggedPicture:
-        sidecar = _xmp_sidecar(picture.path)
+    def _write(image: TaggedImage) -> TaggedImage:
+        sidecar = _xmp_sidecar(image.path)
         try:
             old = sidecar.read_bytes() if os.path.exists(sidecar) else None
-            new = add_keywords(old, [tag["label"] for tag in picture.tags])
+            new = add_keywords(old, [tag["label"] for tag in image.tags])
             if new != old:
-                with appearing_whole(sidecar) as unfinished:
+                with whole_file(sidecar) as unfinished:
                     unfinished.write_bytes(new)
                     if old is not None:
                         shutil.copymode(sidecar, unfinished)
         except ValueError as error:
-            return picture.failed(f"cannot add to {sidecar.name}: {error}")
+            return image.failed(f"cannot add to {sidecar.name}: {error}")
         except OSError as error:
-            return picture.failed(f"cannot write {sidecar.name}: {error.strerror}")
-        return picture
+            return image.failed(f"cannot write {sidecar.name}: {error.strerror}")
+        return image
 
 
 def _text_sidecar(path: str) -> Path:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TextIO
 
+from .outputs import TaggedImage
 from .paths import printable
-from .results import TaggedPicture
 
 _WIDEST_PATH, _WIDEST_LABEL = 60, 20  # characters of an aligned column; longer ones push the rest to the right
 
@@ -34,28 +34,28 @@ class Table:
         """Nothing is kept."""
         return False
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> Sequence[TaggedPicture]:
+    def write(self, images: Sequence[TaggedImage]) -> Sequence[TaggedImage]:
         """Print a batch."""
-        for picture in pictures:
-            self._stream.write(self._terminal_line(picture) if self._is_terminal else self._lines(picture))
+        for image in images:
+            self._stream.write(self._terminal_line(image) if self._is_terminal else self._lines(image))
         self._stream.flush()
-        return pictures
+        return images
 
     def finish(self) -> None:
         """Everything is printed."""
 
-    def _terminal_line(self, picture: TaggedPicture) -> str:
-        if picture.error is not None:
-            tags = printable(picture.error)
+    def _terminal_line(self, image: TaggedImage) -> str:
+        if image.error is not None:
+            tags = printable(image.error)
         else:
-            cells = [f"{printable(tag['label'])} {tag['score']:.2f}" for tag in picture.tags]
+            cells = [f"{printable(tag['label'])} {tag['score']:.2f}" for tag in image.tags]
             tags = "  ".join(f"{cell:{self._tag_width}}" for cell in cells).rstrip() or "-"
-        return f"{printable(picture.path):{self._path_width}}  {tags}\n"
+        return f"{printable(image.path):{self._path_width}}  {tags}\n"
 
     @staticmethod
-    def _lines(picture: TaggedPicture) -> str:
-        path = printable(picture.path)
-        return "".join(f"{path}\t{printable(tag['label'])}\t{tag['score']:.6g}\n" for tag in picture.tags)
+    def _lines(image: TaggedImage) -> str:
+        path = printable(image.path)
+        return "".join(f"{path}\t{printable(tag['label'])}\t{tag['score']:.6g}\n" for tag in image.tags)
 
 
 __all__ = ["Table"]

@@ -85,8 +85,8 @@ class Tagger:
     def _add_heat_maps(self, tags: list[list[dict[str, Any]]], plans: np.ndarray) -> None:
         grid = self.model.config.patch_grid()
         columns = {label: column for column, label in enumerate(self.labels)}
-        for picture_tags, plan in zip(tags, plans, strict=True):  # plan: (P, L)
-            for tag in picture_tags:
+        for image_tags, plan in zip(tags, plans, strict=True):  # plan: (P, L)
+            for tag in image_tags:
                 tag["heat_map"] = heat_map(plan[:, columns[tag["label"]]], grid=grid)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .atomic_file import appearing_whole
+from ..atomic import append, drop_broken_line, whole_file
+from .outputs import TaggedImage, TagOptions
 from .paths import escape_path
-from .results import TaggedPicture, TagOptions
 
 _ROW_BEGINS = b'{"path": "'
 _COLUMNS = ["path", "tags", "error"]
@@ -43,7 +43,7 @@ class JsonlWriter:
         self._held: set[str] = set()
         if resume:
             self._hold_rows()
-            self._drop_broken_tail()
+            drop_broken_line(self._file)  # a row that a killed run did not finish
 
     def refuse_existing(self, paths: Sequence[str]) -> None:
         """See [`Output`]."""
@@ -54,26 +54,17 @@ class JsonlWriter:
         """See [`Output`]."""
         return escape_path(path) in self._held
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> Sequence[TaggedPicture]:
+    def write(self, images: Sequence[TaggedImage]) -> Sequence[TaggedImage]:
         """See [`Output`]."""
-        rows = [picture.to_row() for picture in pictures if not self.holds(picture.path)]
+        rows = [image.to_row() for image in images if not self.holds(image.path)]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        with self._file.open("ab", buffering=0) as file:  # one call of the system, so that batches are whole
-            file.write(lines.encode())
+        append(self._file, lines)
         self._held.update(row["path"] for row in rows)
-        return pictures
+        return images
 
     def finish(self) -> None:
         """See [`Output`]."""
-        self._file.touch()
-
-    def _drop_broken_tail(self) -> None:
-        """Cut off what follows the last newline: a row that a killed run did not finish."""
-        if not self._file.exists():
-            return
-        with self._file.open("rb+") as file:
-            whole = sum(len(line) for line in file if line.endswith(b"\n"))
-            file.truncate(whole)
+        append(self._file, "")
 
     def _hold_rows(self) -> None:
         for row in self._rows():
@@ -104,7 +95,7 @@ class _ConvertedWriter(JsonlWriter):
         self._target = file
         partial = file.with_name(f"{file.name}.partial.jsonl")
         if resume and file.exists() and not partial.exists():  # an interrupted or a complete run
-            with appearing_whole(partial) as unfinished, unfinished.open("w", encoding="utf-8") as lines:
+            with whole_file(partial) as unfinished, unfinished.open("w", encoding="utf-8") as lines:
                 lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._read(file))
         super().__init__(partial, options, resume=resume)
 
@@ -116,7 +107,7 @@ class _ConvertedWriter(JsonlWriter):
 
     def finish(self) -> None:
         """See [`Output`]."""
-        with appearing_whole(self._target) as unfinished:
+        with whole_file(self._target) as unfinished:
             self._convert(self._rows(), unfinished)
         self._file.unlink(missing_ok=True)
 
@@ -125,7 +116,7 @@ class _ConvertedWriter(JsonlWriter):
         raise NotImplementedError
 
     @staticmethod
-    def _convert(rows: Iterator[dict[str, Any]], file: Path) -> None:
+    def _convert(rows: Iterator[dict[str, Any]], unfinished: Path) -> None:
         raise NotImplementedError
 
 
@@ -146,8 +137,8 @@ class CsvWriter(_ConvertedWriter):
                 raise ValueError(f"{str(file)!r} does not hold rows that `ram-hf tag` writes.") from None
 
     @staticmethod
-    def _convert(rows: Iterator[dict[str, Any]], file: Path) -> None:
-        with file.open("w", encoding="utf-8", newline="") as lines:
+    def _convert(rows: Iterator[dict[str, Any]], unfinished: Path) -> None:
+        with unfinished.open("w", encoding="utf-8", newline="") as lines:
             writer = csv.DictWriter(lines, _COLUMNS)
             writer.writeheader()
             for row in rows:
@@ -181,13 +172,13 @@ class ParquetWriter(_ConvertedWriter):
                 yield from batch.to_pylist()
 
     @staticmethod
-    def _convert(rows: Iterator[dict[str, Any]], file: Path) -> None:
+    def _convert(rows: Iterator[dict[str, Any]], unfinished: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         tags = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
         schema = pa.schema([("path", pa.string()), ("tags", tags), ("error", pa.string())])
-        with pq.ParquetWriter(file, schema) as writer:
+        with pq.ParquetWriter(unfinished, schema) as writer:
             while group := list(itertools.islice(rows, _ROWS_AT_ONCE)):
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
 

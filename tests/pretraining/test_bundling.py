@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ram_hf import RamConfig, RamModel, RamProcessor
+from ram_hf import RamConfig, RamModel, RamProcessor, cli
 from ram_hf.model import bundled
 from ram_hf.pretraining.bundling import write_bundle
 
@@ -54,6 +54,12 @@ def test_a_bundle_holds_no_code_and_no_folder_of_its_maker(bundles, trained):
     assert RamConfig.from_pretrained(folder).base_model_name_or_path is None
     assert str(trained.parent) not in (folder / "config.json").read_text()
     assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_command_writes_a_bundle_and_says_its_size(trained, tmp_path, capsys):
+    assert cli.main(["pretrain", "bundle", str(trained), str(tmp_path / "ram-new")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'ram-new'}: 0.1 MB of weights\n"
+    assert (tmp_path / "ram-new" / "model.safetensors").is_file()
 
 
 def test_names_are_found_by_all_three_classes(bundles):

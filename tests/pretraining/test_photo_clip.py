@@ -20,7 +20,7 @@ from ram_hf.pretraining.photo_batches import PhotoBatches
 from ram_hf.pretraining.photo_clip import train_photo_clip
 from ram_hf.pretraining.photo_labels import make_label_bank
 from ram_hf.pretraining.photo_schedule import constant_then_decay
-from ram_hf.pretraining.photo_student import ClipSizes, PhotoStudent, distillation_losses, make_clip
+from ram_hf.pretraining.photo_student import LOSSES, ClipSizes, PhotoStudent, distillation_losses, make_clip
 from ram_hf.pretraining.photo_views import draw_views, epoch_rows
 from ram_hf.pretraining.photographs import decode_photographs, open_photographs
 from ram_hf.pretraining.teacher import compute_teacher_features, open_teacher_features
@@ -28,7 +28,8 @@ from tests.pretraining.drawn_photographs import EXACT, ColourTeacher, write_file
 
 SIZES = {"image_size": 16, "patch_size": 4, "vision_width": 32, "vision_layers": 2, "vision_heads": 2}
 SIZES |= {"text_width": 32, "text_layers": 1, "text_heads": 2, "projection_dim": 16, "context_length": 24}
-WEIGHTS = {"image": 1.0, "patches": 1.0, "names": 1.0, "exact": 1.0, "captions": 0.25}
+WEIGHTS = {"image": 1.0, "patches": 0.5, "local_patches": 0.5, "names": 1.0, "local_names": 0.5, "exact": 1.0}
+WEIGHTS |= {"local_exact": 0.5, "captions": 0.25}
 PARENTS = {"apple": ["fruit"], "sea": ["water"]}
 
 
@@ -177,15 +178,30 @@ def test_a_student_that_sees_what_the_teacher_saw_has_nothing_to_learn_of_it(bat
     torch.manual_seed(0)
     student = PhotoStudent(make_clip(batches.tokenizer, ClipSizes(**SIZES), logit_scale=10.0), 3)
     batch = batches.batch(0, image_size=16)
-    seen = torch.cat([batch.maps.mean(dim=(1, 2))[:, None], batch.maps.flatten(1, 2)], dim=1)
+    patches = batch.maps.flatten(1, 2)
+    seen = (torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1), patches)
     student.head = torch.nn.Linear(3, 3)
     torch.nn.init.eye_(student.head.weight)
     torch.nn.init.zeros_(student.head.bias)
     losses = distillation_losses(
         student, batch, torch.ones(3), encode_images=lambda _: seen, encode_texts=lambda ids: torch.randn(len(ids), 3)
     )
-    assert losses["image"].abs() < 1e-5
-    assert losses["patches"].abs() < 1e-5
+    for name in ("image", "patches", "local_patches"):
+        assert losses[name].abs() < 1e-5
+    assert losses.keys() == set(LOSSES)
+
+
+def test_a_student_encodes_as_clip_and_as_ram_do(batches, tmp_path):
+    torch.manual_seed(0)
+    clip = make_clip(batches.tokenizer, ClipSizes(**SIZES), logit_scale=10.0).eval()
+    pixels = batches.batch(0, image_size=16).pixels
+    clip.save_pretrained(tmp_path)
+    ram = RamModel.from_clip(tmp_path).eval()
+    with torch.no_grad():
+        main, local = PhotoStudent(clip, 3).encode_images(pixels)
+        torch.testing.assert_close(main[:, 0], clip.get_image_features(pixels).pooler_output)
+        expected = ram(pixel_values=pixels, label_features=torch.randn(2, 16)).patch_embeds
+    torch.testing.assert_close(torch.nn.functional.normalize(local, dim=-1), expected)
 
 
 def test_rates_rise_stay_and_fall():

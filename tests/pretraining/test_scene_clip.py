@@ -14,8 +14,8 @@ import yaml
 from safetensors.torch import load_file
 from transformers import CLIPModel
 
-from ram_hf import RamModel, RamProcessor
-from ram_hf.pretraining.scene_clip import ClipPretrainingArguments, contrastive_loss, main, pretrain_clip
+from ram_hf import RamModel, RamProcessor, cli
+from ram_hf.pretraining.scene_clip import ClipPretrainingArguments, contrastive_loss, pretrain_clip
 from tests.scene_source import write_bare_source
 
 SIZES = {
@@ -127,7 +127,8 @@ def test_a_stage_says_what_it_lacks(source, tmp_path):
 def test_the_shipped_configuration_is_read(source, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("ram_hf.pretraining.scene_clip.pretrain_clip", seen.append)
-    main(["--config", "configs/ram_tiny/clip.yaml", "--source", str(source), "--output_dir", "out"])
+    argv = ["pretrain", "clip-on-scenes", "--config", "configs/ram_tiny/clip.yaml"]
+    assert cli.main([*argv, "--source", str(source), "--output_dir", "out"]) == 0
     (arguments,) = seen
     assert (arguments.source, arguments.output_dir) == (str(source), "out")
     assert isinstance(arguments.matrix_learning_rate, float)
@@ -139,7 +140,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(source, tmp_path):
     config = {"source": str(source), "output_dir": str(tmp_path / "clip"), **SIZES, "num_workers": 1}
     config["stages"] = [{"steps": 100_000, "image_size": 32}]
     (tmp_path / "clip.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "ram_hf.pretraining.scene_clip", "--config", str(tmp_path / "clip.yaml")]
+    command = [sys.executable, "-m", "ram_hf", "pretrain", "clip-on-scenes", "--config", str(tmp_path / "clip.yaml")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "clip" / "metrics.jsonl"
     deadline = time.monotonic() + 120
@@ -147,6 +148,6 @@ def test_ctrl_c_saves_and_says_how_to_go_on(source, tmp_path):
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
-    assert process.returncode != 0
+    assert process.returncode == 130
     assert "run the same command again to go on" in told
     assert list((tmp_path / "clip" / "checkpoints").glob("step-*"))

@@ -1,6 +1,5 @@
 """Scenes from a small source made on the spot: a few coloured shapes, two photographs a licence, some stamps."""
 
-import argparse
 import io
 import itertools
 import json
@@ -428,7 +427,7 @@ def test_no_backgrounds_file_is_needed(bare_source):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"styles": ["notto"]}, "There is no icon style 'notto' in the source: did you mean 'noto'"),
+        ({"styles": ["notto"]}, "There is no icon style 'notto' in the source: Did you mean 'noto'"),
         ({"styles": ["xyz"]}, "There is no icon style 'xyz' in the source, which has 'fluent-emoji', "),
         ({"styles": ["openmoji"]}, "'openmoji' is under CC-BY-SA-4.0, which licenses='permissive' leaves out"),
         ({"concepts": ["aple"]}, "There is no concept 'aple' in the source: did you mean 'apple'"),
@@ -485,9 +484,7 @@ def test_wrong_files(source):
 
 
 def command(*argv: object) -> int:
-    parser = argparse.ArgumentParser()
-    corpus.add_arguments(parser)
-    return corpus.run(parser.parse_args([*map(str, argv), "--quiet"]))
+    return cli.main(["scenes", *map(str, argv), "--quiet"])
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -555,7 +552,7 @@ def test_errors_leave_nothing_behind(source, tmp_path, capsys, monkeypatch):
     assert "at least 1, got 0" in capsys.readouterr().err
     assert command(source, tmp_path / "out", "--images", 3, "--shard-size", 0) == 1
     assert command(source, tmp_path / "out", "--images", 3, "--styles", "notto") == 1
-    assert "did you mean 'noto'" in capsys.readouterr().err
+    assert "Did you mean 'noto'" in capsys.readouterr().err
 
     def interrupt(*args):
         raise KeyboardInterrupt

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ram_hf.tagging.paths import escape_path, find_pictures, printable, unescape_path
+from ram_hf.tagging.paths import escape_path, find_images, printable, unescape_path
 
 
 @pytest.fixture
@@ -36,19 +36,19 @@ EVERYTHING = ["photos/a.PNG", "photos/b.jpg", "photos/sub/c.webp", "photos/sub/d
     ],
 )
 def test_what_is_found(folder, arguments, expected):
-    assert find_pictures(arguments) == expected
+    assert find_images(arguments) == expected
 
 
 def test_a_file_whose_name_looks_like_a_glob(folder):
     (folder / "x[1].jpg").touch()
-    assert find_pictures(["photos/x[1].jpg"]) == ["photos/x[1].jpg"]
+    assert find_images(["photos/x[1].jpg"]) == ["photos/x[1].jpg"]
 
 
 @pytest.mark.parametrize("separator", [b"\n", b"\0"])
 def test_names_on_standard_input(folder, separator):
     names = [b"photos/b.jpg", b"photos/sub", b"gone.jpg", b""]
     expected = ["photos/b.jpg", *EVERYTHING[2:], "gone.jpg"]
-    assert find_pictures(["-"], stdin=io.BytesIO(separator.join(names))) == expected
+    assert find_images(["-"], stdin=io.BytesIO(separator.join(names))) == expected
 
 
 def test_names_with_newlines_and_bytes_that_are_no_unicode(tmp_path):
@@ -58,9 +58,9 @@ def test_names_with_newlines_and_bytes_that_are_no_unicode(tmp_path):
             Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
         except OSError:
             pytest.skip("this file system takes only Unicode")
-    paths = find_pictures([str(tmp_path)])
+    paths = find_images([str(tmp_path)])
     assert sorted(os.path.basename(os.fsencode(path)) for path in paths) == sorted(names)
-    listed = find_pictures(["-"], stdin=io.BytesIO(b"\0".join(os.fsencode(path) for path in paths)))
+    listed = find_images(["-"], stdin=io.BytesIO(b"\0".join(os.fsencode(path) for path in paths)))
     assert listed == paths
 
 
@@ -74,7 +74,7 @@ def test_symbolic_link_loops_end(folder):
     (elsewhere / "z.jpg").touch()
     (folder / "link").symlink_to(elsewhere, target_is_directory=True)
     expected = [*EVERYTHING[:2], "photos/itself.jpg", "photos/link/z.jpg", *EVERYTHING[2:]]
-    assert find_pictures(["photos"]) == expected
+    assert find_images(["photos"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_symbolic_link_loops_end(folder):
 def test_what_is_not_there(folder, arguments, error, message):
     (folder / "none").mkdir()
     with pytest.raises(error, match=message):
-        find_pictures(arguments, stdin=io.BytesIO())
+        find_images(arguments, stdin=io.BytesIO())
 
 
 def test_folders_that_cannot_be_listed(folder, monkeypatch):
@@ -102,9 +102,9 @@ def test_folders_that_cannot_be_listed(folder, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    assert find_pictures(["photos"]) == ["photos/a.PNG", "photos/b.jpg", "photos/sub"]
+    assert find_images(["photos"]) == ["photos/a.PNG", "photos/b.jpg", "photos/sub"]
     with pytest.raises(PermissionError, match="Permission denied: 'photos/sub'"):
-        find_pictures(["photos/sub"])
+        find_images(["photos/sub"])
 
 
 def test_escaped_paths_are_valid_unicode_and_come_back():

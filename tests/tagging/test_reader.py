@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ram_hf.tagging import reader
-from ram_hf.tagging.reader import ReadPicture, SquareSize, read_ahead, read_picture
+from ram_hf.tagging.reader import ReadImage, SquareSize, read_ahead, read_square
 
 from .hostile import photograph, save_frames, save_photographs, save_png_bomb, save_truncated
 
@@ -17,20 +17,20 @@ SIZE = SquareSize(32)
 
 
 def read(path, size=SIZE) -> np.ndarray:
-    result = read_picture(str(path), size)
+    result = read_square(str(path), size)
     assert result.error is None
     return result.pixels
 
 
 def reason(path) -> str:
-    result = read_picture(str(path), SIZE)
+    result = read_square(str(path), SIZE)
     assert result.pixels is None
     assert "\n" not in result.error
     return result.error
 
 
 @pytest.mark.parametrize(
-    ("name", "picture"),
+    ("name", "image"),
     [
         ("small.jpg", photograph(100, 70)),
         ("upright.jpg", photograph(70, 100)),
@@ -42,8 +42,8 @@ def reason(path) -> str:
         ("cmyk.tif", photograph(64, 64).convert("CMYK")),
     ],
 )
-def test_pixels_are_the_processors(name, picture, tmp_path, tiny_processor):
-    picture.save(tmp_path / name)
+def test_pixels_are_the_processors(name, image, tmp_path, tiny_processor):
+    image.save(tmp_path / name)
     expected = tiny_processor(images=[str(tmp_path / name)])["pixel_values"]
     pixels = read(tmp_path / name)
     assert pixels.shape == (32, 32, 3)
@@ -78,8 +78,8 @@ def test_draft_decoding_is_for_large_jpegs_only_and_changes_little(tmp_path, mon
 
     monkeypatch.setattr(reader, "decode_image", noting)
     for width in (127, 1600):
-        picture = photograph(width, width)
-        picture.save(tmp_path / "picture.jpg", quality=95)
+        image = photograph(width, width)
+        image.save(tmp_path / "picture.jpg", quality=95)
         decoded = Image.open(tmp_path / "picture.jpg").resize((32, 32), Image.Resampling.BICUBIC)
         difference = np.abs(read(tmp_path / "picture.jpg").astype(int) - np.asarray(decoded).astype(int))
         assert difference.max() == 0 if width == 127 else difference.mean() < 2
@@ -87,9 +87,9 @@ def test_draft_decoding_is_for_large_jpegs_only_and_changes_little(tmp_path, mon
 
 
 def test_panorama_of_thirty_thousand_pixels(tmp_path):
-    picture = photograph(30_000, 2_000)
-    picture.save(tmp_path / "panorama.jpg")
-    difference = read(tmp_path / "panorama.jpg").astype(int) - np.asarray(picture.resize((32, 32), 3)).astype(int)
+    image = photograph(30_000, 2_000)
+    image.save(tmp_path / "panorama.jpg")
+    difference = read(tmp_path / "panorama.jpg").astype(int) - np.asarray(image.resize((32, 32), 3)).astype(int)
     assert np.abs(difference).mean() < 3
 
 
@@ -109,9 +109,9 @@ def test_decompression_bomb_is_refused_at_once(tmp_path):
 
 
 def test_limits_count_what_is_decoded(tmp_path, monkeypatch):
-    picture = photograph(600, 400)
+    image = photograph(600, 400)
     for name, options in (("plain.jpg", {}), ("progressive.jpg", {"progressive": True}), ("plain.png", {})):
-        picture.save(tmp_path / name, **options)
+        image.save(tmp_path / name, **options)
     monkeypatch.setattr(reader, "MAX_DECODED_PIXELS", 100_000)
     assert read(tmp_path / "plain.jpg").shape == (32, 32, 3)
     for name in ("progressive.jpg", "plain.png"):
@@ -169,7 +169,7 @@ def test_damaged_bytes_never_raise(tmp_path):
             damaged = content.copy()
             damaged[rng.integers(0, min(len(content), 300), 4)] = rng.integers(0, 256, 4)
             (tmp_path / "damaged").write_bytes(damaged.tobytes())
-            result = read_picture(str(tmp_path / "damaged"), SIZE)
+            result = read_square(str(tmp_path / "damaged"), SIZE)
             assert (result.pixels is None) == (result.error is not None)
             outcomes.add(result.error is None)
     assert outcomes == {True, False}
@@ -231,7 +231,7 @@ def test_a_picture_that_takes_forever_is_given_up(tmp_path, monkeypatch):
 
 def test_stopping_early_leaves_no_process(tmp_path):
     results = read_ahead([str(path) for path in save_photographs(tmp_path, 30)], SIZE, workers=2, ahead=8)
-    assert isinstance(next(results), ReadPicture)
+    assert isinstance(next(results), ReadImage)
     results.close()
     assert worker_processes() == []
 

@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ram_hf.tagging.results import TaggedPicture
+from ram_hf.tagging.outputs import TaggedImage
 from ram_hf.tagging.sidecars import TextSidecars, XmpSidecars
 from ram_hf.tagging.xmp import add_keywords, is_marked
 
@@ -89,8 +89,8 @@ def test_what_cannot_be_merged_is_refused(packet, reason):
         add_keywords(packet, ["dog"])
 
 
-def tagged(path, *labels) -> TaggedPicture:
-    return TaggedPicture(str(path), [{"label": label, "score": 0.5} for label in labels])
+def tagged(path, *labels) -> TaggedImage:
+    return TaggedImage(str(path), [{"label": label, "score": 0.5} for label in labels])
 
 
 def test_text_sidecars(tmp_path):
@@ -99,32 +99,32 @@ def test_text_sidecars(tmp_path):
     before = photo.stat().st_mtime_ns
     sidecars = TextSidecars()
     sidecars.refuse_existing([str(photo)])
-    pictures = [tagged(photo, "dog", "red car"), TaggedPicture(str(tmp_path / "broken.jpg"), [], "why")]
-    assert sidecars.write(pictures) == pictures
+    images = [tagged(photo, "dog", "red car"), TaggedImage(str(tmp_path / "broken.jpg"), [], "why")]
+    assert sidecars.write(images) == images
     assert (tmp_path / "photo.one.txt").read_text() == "dog, red car\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.one.JPG", "photo.one.txt"]
     assert (photo.read_bytes(), photo.stat().st_mtime_ns) == (b"picture", before)
-    assert [sidecars.holds(picture.path) for picture in pictures] == [True, False]
+    assert [sidecars.holds(image.path) for image in images] == [True, False]
     with pytest.raises(
         FileExistsError, match=r"1 of 2 pictures have a .txt file beside them, the first is '.*one.JPG'"
     ):
-        TextSidecars().refuse_existing([picture.path for picture in pictures])
+        TextSidecars().refuse_existing([image.path for image in images])
 
 
 def test_a_caption_of_somebodys_own_stays(tmp_path):
     (tmp_path / "photo.txt").write_text("mine")
-    picture = tagged(tmp_path / "photo.jpg", "dog")
-    assert TextSidecars().write([picture]) == [picture]
+    image = tagged(tmp_path / "photo.jpg", "dog")
+    assert TextSidecars().write([image]) == [image]
     assert (tmp_path / "photo.txt").read_text() == "mine"
 
 
 def test_two_pictures_of_one_name(tmp_path):
-    pictures = [tagged(tmp_path / "photo.jpg", "dog"), tagged(tmp_path / "photo.png", "cat")]
-    first, second = TextSidecars().write(pictures)
+    images = [tagged(tmp_path / "photo.jpg", "dog"), tagged(tmp_path / "photo.png", "cat")]
+    first, second = TextSidecars().write(images)
     assert (first.error, second.error) == (None, "photo.txt belongs to another picture of the same name")
-    assert second.tags == pictures[1].tags
+    assert second.tags == images[1].tags
     assert (tmp_path / "photo.txt").read_text() == "dog\n"
-    assert XmpSidecars().write(pictures) == pictures
+    assert XmpSidecars().write(images) == images
     assert keywords((tmp_path / "photo.png.xmp").read_bytes()) == ["cat"]
 
 
@@ -132,16 +132,16 @@ def test_xmp_sidecars(tmp_path):
     sidecar = tmp_path / "photo.jpg.xmp"
     sidecar.write_text(XMP, encoding="utf-8")
     sidecar.chmod(0o640)
-    picture = tagged(tmp_path / "photo.jpg", "cat")
+    image = tagged(tmp_path / "photo.jpg", "cat")
     sidecars = XmpSidecars()
-    sidecars.refuse_existing([picture.path])
-    assert not sidecars.holds(picture.path)
-    assert sidecars.write([picture]) == [picture]
-    assert sidecars.holds(picture.path)
+    sidecars.refuse_existing([image.path])
+    assert not sidecars.holds(image.path)
+    assert sidecars.write([image]) == [image]
+    assert sidecars.holds(image.path)
     assert keywords(sidecar.read_bytes()) == ["Grand père", "dog", "cat"]
     assert sidecar.stat().st_mode & 0o777 == 0o640
     before = sidecar.stat().st_mtime_ns
-    sidecars.write([picture])
+    sidecars.write([image])
     assert sidecar.stat().st_mtime_ns == before
     assert list(tmp_path.iterdir()) == [sidecar]
 

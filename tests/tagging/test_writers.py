@@ -6,14 +6,14 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from ram_hf.tagging.results import TaggedPicture, TagOptions
+from ram_hf.tagging.outputs import TaggedImage, TagOptions
 from ram_hf.tagging.writers import make_writer
 
 OPTIONS = TagOptions(("dog", "rød, bil", "tree"), 2, None)
 PICTURES = [
-    TaggedPicture("a.jpg", [{"label": "dog", "score": 0.123456789}, {"label": "rød, bil", "score": 1e-7}]),
-    TaggedPicture('new\nline "and", comma.jpg', [{"label": "tree", "score": 1.0}, {"label": "dog", "score": 0.0}]),
-    TaggedPicture("latin-\udce9.jpg", [], "cannot read latin-\udce9.jpg"),
+    TaggedImage("a.jpg", [{"label": "dog", "score": 0.123456789}, {"label": "rød, bil", "score": 1e-7}]),
+    TaggedImage('new\nline "and", comma.jpg', [{"label": "tree", "score": 1.0}, {"label": "dog", "score": 0.0}]),
+    TaggedImage("latin-\udce9.jpg", [], "cannot read latin-\udce9.jpg"),
 ]
 ROWS = [
     {
@@ -62,18 +62,18 @@ def test_going_on_equals_one_run(file):
     first.write(PICTURES[:1])
     first.finish()
     killed = make_writer(file, OPTIONS, resume=True)
-    assert [killed.holds(picture.path) for picture in PICTURES] == [True, False, False]
+    assert [killed.holds(image.path) for image in PICTURES] == [True, False, False]
     killed.write(PICTURES[:2])
     rows = file if file.suffix == ".jsonl" else file.with_name(f"{file.name}.partial.jsonl")
     with rows.open("ab") as lines:
         lines.write(b'{"path": "latin')
     resumed = make_writer(file, OPTIONS, resume=True)
-    assert [resumed.holds(picture.path) for picture in PICTURES] == [True, True, False]
+    assert [resumed.holds(image.path) for image in PICTURES] == [True, True, False]
     resumed.write(PICTURES)
     resumed.finish()
     assert read(file) == ROWS
     again = make_writer(file, OPTIONS, resume=True)
-    assert all(again.holds(picture.path) for picture in PICTURES)
+    assert all(again.holds(image.path) for image in PICTURES)
     again.finish()
     assert read(file) == ROWS
     assert list(file.parent.iterdir()) == [file]

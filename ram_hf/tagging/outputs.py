@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 from .paths import escape_path
 
 
-class TaggedPicture(NamedTuple):
+class TaggedImage(NamedTuple):
     """A picture's tags, or why there are none.
 
     Attributes:
@@ -20,7 +20,7 @@ class TaggedPicture(NamedTuple):
     tags: list[dict[str, Any]]
     error: str | None = None
 
-    def failed(self, reason: str) -> "TaggedPicture":
+    def failed(self, reason: str) -> "TaggedImage":
         """The same picture with a reason why something went wrong after it was tagged."""
         return self._replace(error=" ".join(reason.split()))
 
@@ -39,7 +39,7 @@ class Output(Protocol):
     def holds(self, path: str) -> bool:
         """Whether an earlier run has written this picture, so that resuming passes over it."""
 
-    def write(self, pictures: Sequence[TaggedPicture]) -> Sequence[TaggedPicture]:
+    def write(self, images: Sequence[TaggedImage]) -> Sequence[TaggedImage]:
         """Write a batch, without the pictures that are held; a run that is killed after it loses nothing of it.
 
         Returns:
@@ -77,4 +77,4 @@ class TagOptions(NamedTuple):
         )
 
 
-__all__ = ["Output", "TagOptions", "TaggedPicture"]
+__all__ = ["Output", "TagOptions", "TaggedImage"]

@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from .model.configuration_ram import RamConfig
-from .model.modeling_ram import RamModel
-from .model.processing_ram import RamProcessor
+from ..model.configuration_ram import RamConfig
+from ..model.modeling_ram import RamModel
+from ..model.processing_ram import RamProcessor
+from .tensor_names import TEXT_LAYER, VISION_LAYER, rename_tensor
 
 _HEAD_WIDTH = 64  # both towers of the published code have attention heads of this width
 _PIXEL_MEAN = _PIXEL_STD = [0.5, 0.5, 0.5]  # the published training normalises pixels so, not as CLIP does
@@ -20,46 +21,6 @@ _OPENAI_TOKENIZER = "openai/clip-vit-base-patch16"
 _OPENAI_VOCAB_SIZE = 49408
 _STUDENT = "clip_model."
 _TEACHER = "clip_model_teacher."
-_VISION_LAYER = r"visual\.transformer\.resblocks\.(\d+)"
-_TEXT_LAYER = r"transformer\.resblocks\.(\d+)"
-
-# Their name of a module inside a layer -> ours, for what moves unchanged.
-_LAYER_PARTS = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-    "attn.out_proj": "self_attn.out_proj",
-}
-_ADAPTER_PARTS = {
-    "conv_adapter_layers1.0": "point_conv",
-    "conv_adapter_layers1.1": "point_batch_norm",
-    "adapter_norm_q1": "point_query_norm",
-    "conv_adapter_layers2.0": "area_conv",
-    "conv_adapter_layers2.1": "area_batch_norm",
-    "adapter_norm_q2": "area_query_norm",
-    "adapter_norm_kv": "label_norm",
-    "conv_adapter_layers": "gate_conv",
-    "conv_adapter_final": "output_conv",
-}
-_TOP_LEVEL = {
-    "visual.conv1.weight": "clip.vision_model.embeddings.patch_embedding.weight",
-    "visual.class_embedding": "clip.vision_model.embeddings.class_embedding",
-    "visual.positional_embedding": "clip.vision_model.embeddings.position_embedding.weight",
-    "visual.ln_pre.weight": "clip.vision_model.pre_layrnorm.weight",
-    "visual.ln_pre.bias": "clip.vision_model.pre_layrnorm.bias",
-    "visual.ln_post.weight": "clip.vision_model.post_layernorm.weight",
-    "visual.ln_post.bias": "clip.vision_model.post_layernorm.bias",
-    "token_embedding.weight": "clip.text_model.embeddings.token_embedding.weight",
-    "positional_embedding": "clip.text_model.embeddings.position_embedding.weight",
-    "ln_final.weight": "clip.text_model.final_layer_norm.weight",
-    "ln_final.bias": "clip.text_model.final_layer_norm.bias",
-    "logit_scale": "clip.logit_scale",
-}
-_TRANSPOSED = {  # they compute `x @ projection`
-    "visual.proj": "clip.visual_projection.weight",
-    "text_projection": "clip.text_projection.weight",
-}
 # What every checkpoint must hold for its sizes to be read off, and how many dimensions each has.
 _REQUIRED = {
     "visual.conv1.weight": 4,
@@ -90,27 +51,8 @@ def convert_original_checkpoint(path: str | os.PathLike) -> RamModel:
     """
     tensors = _student_tensors(_read_tensors(path), os.fspath(path))
     config = _infer_config(tensors)
-    weights, unknown = {}, []
-    for name, tensor in tensors.items():
-        if name.startswith(("visual.attn.", _TEACHER)):
-            continue  # a second name for the last layer's attention; the same CLIP again
-        renamed = _rename(name, tensor)
-        if not renamed:
-            unknown.append(name)
-        weights.update(renamed)
-    if unknown:
-        raise ValueError(f"{os.fspath(path)!r} holds tensors that this method does not have: {_some(unknown)}.")
-
-    with torch.device("meta"):
-        model = RamModel(config)
-    missing = sorted(set(model.state_dict()) - set(weights))
-    if missing:
-        raise ValueError(f"{os.fspath(path)!r} is incomplete: nothing in it gives {_some(missing)}.")
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    wrong = [name for name, tensor in weights.items() if tuple(tensor.shape) != shapes[name]]
-    if wrong:
-        found = ", ".join(f"{name} {tuple(weights[name].shape)} instead of {shapes[name]}" for name in wrong[:3])
-        raise ValueError(f"{os.fspath(path)!r} holds tensors whose shapes do not fit each other: {found}.")
+    weights = _renamed(tensors, os.fspath(path))
+    _check_fit(weights, config, os.fspath(path))
     model = RamModel(config)
     model.load_state_dict(weights)
     return model.eval()
@@ -136,29 +78,33 @@ def convert_to_folder(
     """
     model = convert_original_checkpoint(checkpoint)
     model.save_pretrained(folder)
-    text, vision = model.clip.config.text_config, model.clip.config.vision_config
-    source = os.fspath(tokenizer or _OPENAI_TOKENIZER)
-    if tokenizer is None and text.vocab_size != _OPENAI_VOCAB_SIZE:
-        raise ValueError(
-            f"The model is saved in {os.fspath(folder)!r}, without a processor: its vocabulary of {text.vocab_size} "
-            f"is not OpenAI's of {_OPENAI_VOCAB_SIZE}. Name the tokenizer that it was trained with."
-        )
+    vision = model.clip.config.vision_config
     try:
-        clip_tokenizer = CLIPTokenizer.from_pretrained(source)
-    except OSError as error:
-        raise ValueError(
-            f"The model is saved in {os.fspath(folder)!r}, without a processor: the tokenizer {source!r} cannot be "
-            f"had ({str(error).splitlines()[0]}). Name one that is on this machine."
-        ) from error
-    if len(clip_tokenizer) != text.vocab_size:
-        raise ValueError(
-            f"The model is saved in {os.fspath(folder)!r}, without a processor: the tokenizer {source!r} has "
-            f"{len(clip_tokenizer)} tokens and the model {text.vocab_size}."
-        )
+        clip_tokenizer = _load_tokenizer(tokenizer, model.clip.config.text_config.vocab_size)
+    except ValueError as error:
+        raise ValueError(f"The model is saved in {os.fspath(folder)!r}, without a processor: {error}") from error
     size = {"height": vision.image_size, "width": vision.image_size}
     image_processor = CLIPImageProcessorPil(size=size, image_mean=_PIXEL_MEAN, image_std=_PIXEL_STD)
     RamProcessor(image_processor, clip_tokenizer).save_pretrained(folder)
     return model
+
+
+def _load_tokenizer(name: str | os.PathLike | None, vocab_size: int) -> CLIPTokenizer:
+    if name is None and vocab_size != _OPENAI_VOCAB_SIZE:
+        raise ValueError(
+            f"its vocabulary of {vocab_size} is not OpenAI's of {_OPENAI_VOCAB_SIZE}. "
+            "Name the tokenizer that it was trained with."
+        )
+    source = os.fspath(name or _OPENAI_TOKENIZER)
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(source)
+    except OSError as error:
+        raise ValueError(
+            f"the tokenizer {source!r} cannot be had ({str(error).splitlines()[0]}). Name one that is on this machine."
+        ) from error
+    if len(tokenizer) != vocab_size:
+        raise ValueError(f"the tokenizer {source!r} has {len(tokenizer)} tokens and the model {vocab_size}.")
+    return tokenizer
 
 
 def _read_tensors(path: str | os.PathLike) -> Mapping:
@@ -194,6 +140,11 @@ def _student_tensors(content: object, path: str) -> dict[str, Tensor]:
     tensors["temperature"], tensors["temperature_loc"] = content["temperature"], content["temperature_loc"]
     # The frozen teacher is left out but for its depth: a student that lacks a layer must not pass for a smaller one.
     tensors.update({name: value for name, value in content.items() if name.startswith(_TEACHER)})
+    _check_tensors(tensors, path)
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+def _check_tensors(tensors: Mapping[str, object], path: str) -> None:
     foreign = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     if foreign:
         raise ValueError(f"{path!r} holds something else than a tensor under {_some(foreign)}.")
@@ -201,7 +152,34 @@ def _student_tensors(content: object, path: str) -> dict[str, Tensor]:
         value = tensors[name]
         if value.dim() != dimensions and not (dimensions == 0 and value.numel() == 1):
             raise ValueError(f"{path!r}: {name} must have {dimensions} dimensions, got shape {tuple(value.shape)}.")
-    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+def _renamed(tensors: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = {}
+    unknown = []
+    for name, tensor in tensors.items():
+        if name.startswith(("visual.attn.", _TEACHER)):
+            continue  # a second name for the last layer's attention; the same CLIP again
+        renamed = rename_tensor(name, tensor)
+        if not renamed:
+            unknown.append(name)
+        weights.update(renamed)
+    if unknown:
+        raise ValueError(f"{path!r} holds tensors that this method does not have: {_some(unknown)}.")
+    return weights
+
+
+def _check_fit(weights: Mapping[str, Tensor], config: RamConfig, path: str) -> None:
+    """Raise ValueError unless the weights are all that a model of this configuration has, in its shapes."""
+    with torch.device("meta"):
+        model = RamModel(config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if missing := sorted(set(shapes) - set(weights)):
+        raise ValueError(f"{path!r} is incomplete: nothing in it gives {_some(missing)}.")
+    wrong = [name for name, tensor in weights.items() if tuple(tensor.shape) != shapes[name]]
+    if wrong:
+        found = ", ".join(f"{name} {tuple(weights[name].shape)} instead of {shapes[name]}" for name in wrong[:3])
+        raise ValueError(f"{path!r} holds tensors whose shapes do not fit each other: {found}.")
 
 
 def _infer_config(tensors: Mapping[str, Tensor]) -> RamConfig:
@@ -209,13 +187,13 @@ def _infer_config(tensors: Mapping[str, Tensor]) -> RamConfig:
     num_patches = tensors["visual.positional_embedding"].shape[0] - 1
     context_length, text_width = tensors["positional_embedding"].shape
     projection_dim = tensors["visual.proj"].shape[1]
-    vision_layers = max(_layer_indices(tensors, _VISION_LAYER), default=-1) + 1
-    text_layers = max(_layer_indices(tensors, _TEXT_LAYER), default=-1) + 1
+    vision_layers = max(_layer_indices(tensors, VISION_LAYER), default=-1) + 1
+    text_layers = max(_layer_indices(tensors, TEXT_LAYER), default=-1) + 1
     # A layer that has one part of a ladder or is between two that have lacks the rest: it is then missed by name.
     ladder_layers = _up_to_last(
-        _layer_indices(tensors, _VISION_LAYER + r"\.(conv_adapter|adapt_embeds)"), vision_layers
+        _layer_indices(tensors, VISION_LAYER + r"\.(conv_adapter|adapt_embeds)"), vision_layers
     )
-    prompt_layers = _up_to_last(_layer_indices(tensors, _TEXT_LAYER + r"\.deep_embeds"), text_layers)
+    prompt_layers = _up_to_last(_layer_indices(tensors, TEXT_LAYER + r"\.deep_embeds"), text_layers)
     ladder_tokens = [
         value.shape[0] for name, value in tensors.items() if name.endswith(".adapt_embeds") and value.dim()
     ]
@@ -270,41 +248,9 @@ def _up_to_last(layers: list[int], num_layers: int) -> list[int]:
     return list(range(min(layers), num_layers)) if layers else []
 
 
-def _rename(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """One of their tensors as ours: usually one, three for a stacked projection, none for an unknown name."""
-    if name in _TOP_LEVEL:
-        return {_TOP_LEVEL[name]: tensor}
-    if name in _TRANSPOSED:
-        return {_TRANSPOSED[name]: tensor.T.contiguous()}
-    if name in ("temperature", "temperature_loc"):
-        kind = "global" if name == "temperature" else "local"
-        return {f"temperatures.{kind}_temperature": tensor.reshape(())}
-    if match := re.fullmatch(_VISION_LAYER + r"\.(.+)", name):
-        index, part = match.groups()
-        if part == "adapt_embeds":
-            return {f"ladder.{index}.tokens": tensor}
-        if part.startswith("conv_adapter."):
-            module, _, leaf = part.removeprefix("conv_adapter.").rpartition(".")
-            return (
-                {f"ladder.{index}.adapter.{_ADAPTER_PARTS[module]}.{leaf}": tensor} if module in _ADAPTER_PARTS else {}
-            )
-        return _rename_layer(f"clip.vision_model.encoder.layers.{index}", part, tensor)
-    if match := re.fullmatch(_TEXT_LAYER + r"\.(.+)", name):
-        index, part = match.groups()
-        if part == "deep_embeds":
-            return {f"prompts.{index}.tokens": tensor}
-        return _rename_layer(f"clip.text_model.encoder.layers.{index}", part, tensor)
-    return {}
-
-
-def _rename_layer(layer: str, part: str, tensor: Tensor) -> dict[str, Tensor]:
-    if match := re.fullmatch(r"attn\.(?:qkv\.|in_proj_)(weight|bias)", part):
-        pieces = zip("qkv", tensor.chunk(3), strict=True)
-        return {f"{layer}.self_attn.{letter}_proj.{match.group(1)}": piece.contiguous() for letter, piece in pieces}
-    module, _, leaf = part.rpartition(".")
-    return {f"{layer}.{_LAYER_PARTS[module]}.{leaf}": tensor} if module in _LAYER_PARTS else {}
-
-
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
+__all__ = ["convert_original_checkpoint", "convert_to_folder"]

@@ -1,0 +1,34 @@
+"""`ram-hf convert`: a checkpoint of the method's published training code in, a folder for `from_pretrained` out."""
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ram-hf convert` to a parser."""
+    parser.description = (
+        "Read a checkpoint of the method's published training code (.pth or .safetensors), infer all sizes, and save "
+        "a folder that RamModel.from_pretrained and RamProcessor.from_pretrained take."
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the file to read")
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="the folder to write")
+    parser.add_argument("--tokenizer", metavar="ID", help="CLIP tokenizer, Hub id or folder (default: OpenAI's)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `ram-hf convert` with the arguments of [`add_arguments`].
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        FileNotFoundError, ValueError: see [`convert_to_folder`].
+    """
+    from .original_checkpoint import convert_to_folder
+
+    model = convert_to_folder(args.checkpoint, args.out_dir, tokenizer=args.tokenizer)
+    sys.stdout.write(f"{model.num_parameters():,} parameters saved in {args.out_dir}\n")
+    return 0
+
+
+__all__ = ["add_arguments", "run"]
