@@ -1,6 +1,6 @@
 """How well a CLIP knows photographs that were held back, zero-shot: by names, through its text tower."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from ..evaluation.ranking import mean_average_precision
 from ..model.processing_ram import DEFAULT_LABEL_TEMPLATE
 from .photo_labels import LabelBank
+from .photo_student import encode_streams, pooled_over_patches
 from .photo_views import whole_views
 from .photographs import Photographs
 
@@ -39,9 +40,10 @@ def judge_photo_clip(
         image_size: side at which it looks, pixels.
 
     Returns:
-        `mAP`: of the exact labels where they are complete, ranked by RAM's score, a softmax over them; `mAP_cosine`:
-        the same ranked by the similarity itself; `mAP_nouns`: of all labels of these photographs by similarity, what
-        is not named counting as absent; `top1`, `top5`: of photographs with one label, among all such labels.
+        `mAP`: of the exact labels where they are complete, ranked by a softmax over them, as RAM's global score;
+        `mAP_local`: by the patches that fit a name most, and `mAP_both`: by the mean, as RAM's score; `mAP_nouns`: of
+        all labels of these photographs by similarity, what is not named counting as absent; `top1`, `top5`: of
+        photographs with one label, among all such labels.
     """
     was_training = model.training
     model.eval()
@@ -49,24 +51,49 @@ def judge_photo_clip(
     scenes, singles = rows[is_complete], _singles(photographs, rows[~is_complete])
     found: dict[str, float] = {}
     if len(scenes):
-        exact = bank.names[: bank.num_exact]
-        embeds = _image_embeds(model, photographs, scenes, image_size)
-        similarity = embeds @ _name_embeds(model, tokenizer, exact).T
-        targets = bank.exact[scenes].numpy()
-        scores = (model.logit_scale.exp() * similarity).softmax(dim=-1)
-        found["mAP"] = mean_average_precision(scores.numpy(), targets).mean
-        found["mAP_cosine"] = mean_average_precision(similarity.numpy(), targets).mean
-        nouns, noun_targets = _nouns(photographs, scenes)
-        noun_scores = embeds @ _name_embeds(model, tokenizer, nouns).T
-        found["mAP_nouns"] = mean_average_precision(noun_scores.numpy(), noun_targets).mean
+        found |= _judge_scenes(model, tokenizer, photographs, bank, scenes, image_size)
     if len(singles):
-        names = sorted({photographs.labels[row][0] for row in singles})
-        similarity = _image_embeds(model, photographs, singles, image_size) @ _name_embeds(model, tokenizer, names).T
-        right = torch.tensor([names.index(photographs.labels[row][0]) for row in singles])
-        best = similarity.topk(min(5, len(names)), dim=-1).indices == right[:, None]
-        found["top1"], found["top5"] = float(best[:, 0].float().mean()), float(best.any(dim=1).float().mean())
+        found |= _judge_singles(model, tokenizer, photographs, singles, image_size)
     model.train(was_training)
     return found
+
+
+def _judge_scenes(
+    model: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    photographs: Photographs,
+    bank: LabelBank,
+    rows: np.ndarray,
+    image_size: int,
+) -> dict[str, float]:
+    nouns, noun_targets = _nouns(photographs, rows)
+    exact_embeds = _name_embeds(model, tokenizer, bank.names[: bank.num_exact])
+    noun_embeds = _name_embeds(model, tokenizer, nouns)
+    scale = model.logit_scale.exp()
+    scores: dict[str, list[Tensor]] = {"mAP": [], "mAP_local": [], "mAP_both": [], "mAP_nouns": []}
+    for image_embeds, patch_embeds in _image_embeds(model, photographs, rows, image_size):
+        whole = (scale * image_embeds @ exact_embeds.T).softmax(dim=-1)
+        local = pooled_over_patches(scale * patch_embeds @ exact_embeds.T).softmax(dim=-1)
+        found = (whole, local, (whole + local) / 2, image_embeds @ noun_embeds.T)
+        for name, values in zip(scores, found, strict=True):
+            scores[name].append(values)
+    exact_targets = bank.exact[rows].numpy()
+    targets = {name: noun_targets if name == "mAP_nouns" else exact_targets for name in scores}
+    return {
+        name: mean_average_precision(torch.cat(values).numpy(), targets[name]).mean for name, values in scores.items()
+    }
+
+
+def _judge_singles(
+    model: CLIPModel, tokenizer: CLIPTokenizer, photographs: Photographs, rows: np.ndarray, image_size: int
+) -> dict[str, float]:
+    names = sorted({photographs.labels[row][0] for row in rows})
+    name_embeds = _name_embeds(model, tokenizer, names)
+    batches = _image_embeds(model, photographs, rows, image_size)
+    similarity = torch.cat([image_embeds @ name_embeds.T for image_embeds, _ in batches])
+    right = torch.tensor([names.index(photographs.labels[row][0]) for row in rows])
+    best = similarity.topk(min(5, len(names)), dim=-1).indices == right[:, None]
+    return {"top1": float(best[:, 0].float().mean()), "top5": float(best.any(dim=1).float().mean())}
 
 
 def _singles(photographs: Photographs, rows: np.ndarray) -> np.ndarray:
@@ -84,13 +111,14 @@ def _nouns(photographs: Photographs, rows: np.ndarray) -> tuple[list[str], np.nd
     return nouns, np.array([[name in photographs.labels[row] for name in nouns] for row in rows]).astype(np.int64)
 
 
-def _image_embeds(model: CLIPModel, photographs: Photographs, rows: np.ndarray, image_size: int) -> Tensor:
-    found = []
+def _image_embeds(
+    model: CLIPModel, photographs: Photographs, rows: np.ndarray, image_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Embeddings of images (B, D) and their patches (B, P, D), a few rows at a time."""
     for first in range(0, len(rows), _AT_ONCE):
         pixels = torch.from_numpy(photographs.pixels[rows[first : first + _AT_ONCE]]).permute(0, 3, 1, 2)
-        views = whole_views(pixels, image_size=image_size).to(model.device)
-        found.append(model.get_image_features(views, interpolate_pos_encoding=True).pooler_output.float().cpu())
-    return F.normalize(torch.cat(found), dim=-1)
+        main, local = encode_streams(model, whole_views(pixels, image_size=image_size).to(model.device))
+        yield F.normalize(main[:, 0].float(), dim=-1).cpu(), F.normalize(local.float(), dim=-1).cpu()
 
 
 def _name_embeds(model: CLIPModel, tokenizer: CLIPTokenizer, names: Sequence[str]) -> Tensor:

@@ -56,17 +56,7 @@ class PhotoStudent(nn.Module):
         Returns:
             CLIP's own (B, 1 + P, D), the class token first, and those of the local stream that RAM matches (B, P, D).
         """
-        vision = self.clip.vision_model
-        main = vision.pre_layrnorm(vision.embeddings(pixel_values, interpolate_pos_encoding=True))
-        local = main[:, 1:]
-        for layer in vision.encoder.layers:
-            main, values = main_stream_layer(layer, main)
-            local = local + value_attention(layer.self_attn, values)
-        return self._project(main), self._project(local)
-
-    def _project(self, tokens: Tensor) -> Tensor:
-        features: Tensor = self.clip.visual_projection(self.clip.vision_model.post_layernorm(tokens))
-        return features
+        return encode_streams(self.clip, pixel_values)
 
     def encode_texts(self, input_ids: Tensor) -> Tensor:
         """Features of texts, shape (T, D)."""
@@ -76,6 +66,18 @@ class PhotoStudent(nn.Module):
     def logit_scale(self) -> Tensor:
         """Factor on similarities."""
         return self.clip.logit_scale.exp().clamp(max=_LARGEST_LOGIT_SCALE)
+
+
+def encode_streams(clip: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (B, 1 + P, D) of CLIP's own stream, and (B, P, D) of the local one; see [`PhotoStudent`]."""
+    vision = clip.vision_model
+    main = vision.pre_layrnorm(vision.embeddings(pixel_values, interpolate_pos_encoding=True))
+    local = main[:, 1:]
+    for layer in vision.encoder.layers:
+        main, values = main_stream_layer(layer, main)
+        local = local + value_attention(layer.self_attn, values)
+    project = clip.visual_projection
+    return project(vision.post_layernorm(main)), project(vision.post_layernorm(local))
 
 
 def make_clip(tokenizer: CLIPTokenizer, sizes: ClipSizes, *, logit_scale: float) -> CLIPModel:
@@ -137,7 +139,7 @@ def distillation_losses(
     name_embeds = F.normalize(encode_texts(batch.name_ids).float(), dim=-1)
     scale = student.logit_scale
     logits = scale * image_embeds @ name_embeds.T
-    local_logits = _pooled_over_patches(scale * patch_embeds @ name_embeds.T)
+    local_logits = pooled_over_patches(scale * patch_embeds @ name_embeds.T)
     losses = {
         "image": 1 - F.cosine_similarity(read[:, 0], maps.mean(dim=1), dim=-1).mean(),
         "patches": 1 - F.cosine_similarity(read[:, 1:], maps, dim=-1).mean(),
@@ -153,7 +155,7 @@ def distillation_losses(
     return losses
 
 
-def _pooled_over_patches(logits: Tensor) -> Tensor:
+def pooled_over_patches(logits: Tensor) -> Tensor:
     """From (B, P, T) to (B, T): the mean over the patches, by how well each fits the name."""
     return (logits.softmax(dim=1) * logits).sum(dim=1)
 
@@ -176,4 +178,12 @@ def _caption_loss(image_embeds: Tensor, caption_embeds: Tensor, logit_scale: Ten
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
 
 
-__all__ = ["LOSSES", "ClipSizes", "PhotoStudent", "distillation_losses", "make_clip"]
+__all__ = [
+    "LOSSES",
+    "ClipSizes",
+    "PhotoStudent",
+    "distillation_losses",
+    "encode_streams",
+    "make_clip",
+    "pooled_over_patches",
+]

@@ -216,7 +216,7 @@ def test_it_learns_and_loads_as_a_clip(arguments):
     arguments.total_steps, arguments.batch_size, arguments.stages = 60, 32, [{"from_step": 0, "image_size": 16}]
     judgement = train_photo_clip(arguments)
     assert judgement["mAP"] > 0.75
-    assert judgement.keys() == {"mAP", "mAP_cosine", "mAP_nouns", "top1", "top5"}
+    assert judgement.keys() == {"mAP", "mAP_local", "mAP_both", "mAP_nouns", "top1", "top5"}
     lines = [json.loads(line) for line in Path(arguments.output_dir, "metrics.jsonl").read_text().splitlines()]
     assert lines[0]["loss"] > lines[-2]["loss"]
     assert lines[0]["loss/patches"] > 2 * lines[-2]["loss/patches"]
