@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
+from ..atomic import whole_folder
 from ..interruption import stop_signals
 from ..model.processing_ram import RamProcessor
 from ..training.checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoint
@@ -38,6 +39,7 @@ from .teacher import open_teacher_features
 logger = logging.get_logger(__name__)
 
 _PIXEL_MEAN = _PIXEL_STD = 0.5
+_PROCESSOR = "processor"
 _CHECKPOINTS = "checkpoints"
 
 
@@ -78,13 +80,25 @@ class _Run:
         self.bank = _read_bank(self.photographs, Path(arguments.words))
         self.kept = held_back(self.photographs.files, every=arguments.held_back_every)
         sizes = ClipSizes(**arguments.sizes)
-        self.processor = _make_processor(self.photographs, self.bank, arguments.vocab_size, sizes)
+        self.processor = self._keep_processor(sizes)
         self._prepare_learning(sizes)
         self.step = self._resume()
         self.logbook = Logbook(
             self.output_dir, self.accelerator, first_step=self.step, total_steps=arguments.total_steps
         )
         self.saved_at = time.monotonic()
+
+    def _keep_processor(self, sizes: ClipSizes) -> RamProcessor:
+        """Learned once a run: other names in the bank would give other numbers to tokens under a run that goes on."""
+        origin = self.arguments.start_from
+        folders = [self.output_dir / _PROCESSOR, *([Path(origin).parents[1] / _PROCESSOR] if origin else [])]
+        for folder in folders:
+            if folder.is_dir():
+                return RamProcessor.from_pretrained(folder)
+        processor = _make_processor(self.photographs, self.bank, self.arguments.vocab_size, sizes)
+        with whole_folder(folders[0]) as unfinished:
+            processor.save_pretrained(unfinished)
+        return processor
 
     def _prepare_learning(self, sizes: ClipSizes) -> None:
         arguments, device = self.arguments, self.accelerator.device

@@ -35,14 +35,16 @@ def make_label_bank(
     parents: Mapping[str, Sequence[str]],
     class_names: Sequence[str],
 ) -> LabelBank:
-    """Collect the names.
+    """Collect the names, in lower case as a CLIP reads them: `Beagle` and `beagle` are one.
 
     Args:
-        photographs: with their labels.
+        photographs: with their labels, in lower case.
         exact_labels: labels that are complete where `labels_exact` is given.
         parents: what a thing is a kind of, by its name: a chihuahua is a dog and an animal.
         class_names: of the teacher's classes, in order.
     """
+    class_names = [name.lower() for name in class_names]
+    parents = {name.lower(): [parent.lower() for parent in above] for name, above in parents.items()}
     found = {name for labels in photographs.labels for name in labels} | set(class_names)
     found |= {parent for name in found for parent in parents.get(name, ())}
     names = [*exact_labels, *sorted(found - set(exact_labels))]

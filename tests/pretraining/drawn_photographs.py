@@ -54,8 +54,8 @@ def write_files(folder: Path, rows: int = 48) -> list[Path]:
 def write_words(folder: Path) -> None:
     words = {
         "labels.json": {"exact": EXACT, "seen": ["apple", "sea"]},
-        "hypernyms.json": {"apple": ["fruit"], "sea": ["water"]},
-        "wnid2name.json": {"n1": "apple", "n2": "leaf", "n3": "sea"},
+        "hypernyms.json": {"Apple": ["fruit"], "sea": ["water"]},
+        "wnid2name.json": {"n1": "Apple", "n2": "leaf", "n3": "sea"},
     }
     for name, content in words.items():
         (folder / name).write_text(json.dumps(content))
