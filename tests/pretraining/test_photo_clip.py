@@ -252,6 +252,21 @@ def test_a_stopped_run_goes_on_to_the_same_weights(arguments, tmp_path):
         torch.testing.assert_close(value, whole[name], rtol=0, atol=0, msg=name)
 
 
+def test_a_run_keeps_its_vocabulary_when_words_are_added(arguments, source, tmp_path):
+    words = tmp_path / "words"
+    words.mkdir()
+    write_words(words)
+    arguments.words = str(words)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train_photo_clip(arguments)
+    kept = RamProcessor.from_pretrained(f"{arguments.output_dir}/processor").tokenizer.get_vocab()
+    (words / "hypernyms.json").write_text(json.dumps({"leaf": ["zzyzx", "zzyzx road"]}))
+    train_photo_clip(arguments)
+    assert RamProcessor.from_pretrained(arguments.output_dir).tokenizer.get_vocab() == kept
+
+
 def test_another_run_takes_the_fall_from_a_checkpoint(arguments, tmp_path):
     train_photo_clip(arguments)
     whole = load_file(f"{arguments.output_dir}/model.safetensors")
