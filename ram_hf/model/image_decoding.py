@@ -1,18 +1,23 @@
 """Encoded files and arrays to upright RGB images, with Pillow and NumPy alone: what only decodes needs no torch."""
 
+import functools
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+# What is decoded, whoever asks (MPO counts as JPEG). Pillow knows more: some formats start other programs (EPS), and in
+# the others nobody photographs.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
+
 _CHANNEL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _BACKGROUND = (255, 255, 255)  # what shows through transparent pixels: images with alpha are drawn for white pages
 
 
-def decode_image(
-    file: BinaryIO | str, name: str, *, draft_size: int | None = None, formats: list[str] | None = None
-) -> Image.Image:
-    """Decode an image, of several frames the first, to upright RGB as [`upright_rgb`] does.
+def decode_image(file: BinaryIO | str, name: str, *, draft_size: int | None = None) -> Image.Image:
+    """Decode an image of one of `FORMATS`, of several frames the first, to upright RGB as [`upright_rgb`] does.
+
+    The file may be anybody's: its content decides on the format, and no other program is started.
 
     Args:
         file: open file or path.
@@ -20,7 +25,6 @@ def decode_image(
         draft_size: None decodes every pixel. With a number, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long
             as both sides keep that many pixels: much faster for large photographs, and scores change slightly. Twice
             the model's image size is a good value.
-        formats: Pillow's names of the formats to try; None for all that Pillow knows.
 
     Returns:
         PIL image of mode RGB.
@@ -30,17 +34,24 @@ def decode_image(
         FileNotFoundError: when there is no such file.
     """
     try:
-        image = Image.open(file, formats=formats)
+        image = Image.open(file, formats=known_formats())
         if draft_size is not None:
             image.draft(None, (draft_size, draft_size))  # does nothing to other formats than JPEG
         image.load()
     except UnidentifiedImageError as error:  # its own message names an object in memory
         raise ValueError(f"Cannot read {name} as an image: it is of no known format") from error
-    except FileNotFoundError:
+    except (FileNotFoundError, MemoryError):
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders of damaged files raise nearly anything
         raise ValueError(f"Cannot read {name} as an image: {error}") from error
     return upright_rgb(image)
+
+
+@functools.cache
+def known_formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -120,4 +131,4 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(array, 0, limit) * (255 / limit)).astype(np.uint8)
 
 
-__all__ = ["decode_image", "image_from_array", "to_rgb", "upright_rgb"]
+__all__ = ["FORMATS", "decode_image", "image_from_array", "known_formats", "to_rgb", "upright_rgb"]

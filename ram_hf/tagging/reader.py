@@ -3,7 +3,6 @@
 Imports Pillow and NumPy alone, because each worker process imports this file: torch would cost it seconds.
 """
 
-import functools
 import multiprocessing
 import os
 import queue
@@ -21,15 +20,12 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..model.image_decoding import decode_image
+from ..model.image_decoding import decode_image, known_formats
 from ..model.pixels import squash
 
 MAX_DECODED_PIXELS = 200_000_000  # of one picture in memory: 600 MB as RGB; Pillow alone refuses 179 million
 MAX_DRAFT_PIXELS = 2_000_000_000  # of a JPEG that is decoded at an eighth of its size: half a minute
 MAX_SECONDS = 120  # of one picture, in a worker process
-
-# Pillow knows more, some of which start other programs (EPS) or that nobody photographs in.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "JPEG2000", "AVIF")
 _WAIT_FOR_START = 60  # seconds
 
 
@@ -77,7 +73,7 @@ def load_image(path: str, *, draft_size: int) -> Image.Image:
             _refuse_bombs(file, draft_size)
         file.seek(0)
         with _pillow_limit(MAX_DRAFT_PIXELS):  # it refuses twice that
-            return decode_image(file, "the file", draft_size=draft_size, formats=_formats())
+            return decode_image(file, "the file", draft_size=draft_size)
 
 
 def read_square(path: str, size: SquareSize) -> ReadImage:
@@ -212,7 +208,7 @@ def _end_with(parent: BaseProcess) -> None:
 def _refuse_bombs(file: BinaryIO, draft_size: int) -> None:
     """Raise ValueError when a file's header promises more pixels than anybody's memory holds."""
     with suppress(OSError, SyntaxError):  # no picture at all: decoding says so
-        image = Image.open(file, formats=_formats())
+        image = Image.open(file, formats=known_formats())
         width, height = image.size
         # A progressive JPEG is held whole before it is reduced.
         limit = MAX_DECODED_PIXELS if image.info.get("progressive") else MAX_DRAFT_PIXELS
@@ -235,12 +231,6 @@ def _pillow_limit(max_pixels: int | None) -> Iterator[None]:
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-
-
-@functools.cache
-def _formats() -> list[str]:
-    Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]  # Pillow can be built without some
 
 
 def _one_line(error: Exception) -> str:

@@ -1,12 +1,14 @@
 """Encoded files to upright RGB images."""
 
 import io
+import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ram_hf.model.image_decoding import decode_image
+from ram_hf.model.images import read_image
 
 
 def smooth_image(width: int, height: int) -> Image.Image:
@@ -45,3 +47,19 @@ def test_what_cannot_be_decoded(draft_size, tmp_path):
             decode_image(io.BytesIO(content), "it", draft_size=draft_size)
     with pytest.raises(FileNotFoundError):
         decode_image(str(tmp_path / "missing.jpg"), "it", draft_size=draft_size)
+
+
+@pytest.mark.parametrize("form", ["EPS", "PCX", "ICO"])
+@pytest.mark.parametrize("name", ["figure.eps", "figure.jpg", "figure"])
+def test_formats_that_are_no_photographs_are_refused_before_they_start_a_program(form, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("another program was started"))
+    content = encoded(smooth_image(30, 20), form).getvalue()
+    (tmp_path / name).write_bytes(content)
+    for source in (content, tmp_path / name):
+        with pytest.raises(ValueError, match="as an image: it is of no known format"):
+            read_image(source)
+
+
+def test_every_format_of_the_list_is_read():
+    for form in ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "MPO", "JPEG2000"):
+        assert decode_image(encoded(smooth_image(30, 20), form), "it").size == (30, 20)
