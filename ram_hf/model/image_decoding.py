@@ -6,8 +6,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# What is decoded, whoever asks (MPO counts as JPEG). Pillow knows more: some formats start other programs (EPS), and in
-# the others nobody photographs.
+# What is decoded, whoever asks; MPO counts as JPEG. Pillow knows more: some formats start other programs (EPS), and
+# nobody photographs in the others.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
 
 _CHANNEL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -87,9 +87,11 @@ def image_from_array(array: np.ndarray, *, channels_first: bool = False) -> Imag
         channels_first: read (C, H, W) where both ends could be channels.
 
     Raises:
+        TypeError: when it holds no such numbers, or is masked.
         ValueError: when the array has another shape, or values out of range.
     """
     given_shape = tuple(array.shape)
+    _check_kind(array)
     if array.ndim == 3 and (channels_first or array.shape[-1] not in _CHANNEL_MODES):
         array = np.moveaxis(array, 0, -1)
     if array.ndim == 2:
@@ -104,6 +106,13 @@ def image_from_array(array: np.ndarray, *, channels_first: bool = False) -> Imag
     mode = _CHANNEL_MODES[array.shape[-1]]
     array = _to_uint8(array)
     return Image.fromarray(array.squeeze(-1) if mode == "L" else np.ascontiguousarray(array), mode)
+
+
+def _check_kind(array: np.ndarray) -> None:
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("A masked array does not say what its masked pixels look like: pass `array.filled(value)`.")
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"An image array must hold integers, floats or bools, got {array.dtype}.")
 
 
 def _to_uint8(array: np.ndarray) -> np.ndarray:

@@ -337,10 +337,7 @@ def test_broken_pictures_stop_the_run_and_leave_nothing(tmp_path, images, table,
     before = sorted(tmp_path.rglob("*"))
     assert command("table", table, images, tmp_path / "new" / "deep" / "out", "--shard-size", 1) == 1
     message = capsys.readouterr().err
-    assert (
-        "2 of 4 pictures cannot be read, 1 missing and 1 broken: 0.jpg (missing); 2.jpg (Cannot read the file as an image: "
-        in message
-    )
+    assert "2 of 4 pictures cannot be read, 1 missing and 1 broken: 0.jpg (missing); 2.jpg (Cannot" in message
     assert "`--skip-broken`" in message
     assert sorted(tmp_path.rglob("*")) == before
 
