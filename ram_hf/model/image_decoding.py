@@ -1,14 +1,20 @@
 """Encoded files and arrays to upright RGB images, with Pillow and NumPy alone: what only decodes needs no torch."""
 
 import functools
+import struct
+from contextlib import suppress
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 # What is decoded, whoever asks; MPO counts as JPEG. Pillow knows more: some formats start other programs (EPS), and
 # nobody photographs in the others.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
+
+MAX_DECODED_PIXELS = 200_000_000  # of one image in memory: 600 MB as RGB
+MAX_DRAFT_PIXELS = 2_000_000_000  # of a JPEG that is decoded at an eighth of its size: half a minute
+_PREFIX = 16  # bytes by which Pillow tells formats apart
 
 _CHANNEL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _BACKGROUND = (255, 255, 255)  # what shows through transparent pixels: images with alpha are drawn for white pages
@@ -17,7 +23,8 @@ _BACKGROUND = (255, 255, 255)  # what shows through transparent pixels: images w
 def decode_image(file: BinaryIO | str, name: str, *, draft_size: int | None = None) -> Image.Image:
     """Decode an image of one of `FORMATS`, of several frames the first, to upright RGB as [`upright_rgb`] does.
 
-    The file may be anybody's: its content decides on the format, and no other program is started.
+    The file may be anybody's: its content decides on the format, no other program is started, and its header is asked
+    before memory is taken. Nothing of Pillow's that all threads share is set or asked.
 
     Args:
         file: open file or path.
@@ -30,14 +37,15 @@ def decode_image(file: BinaryIO | str, name: str, *, draft_size: int | None = No
         PIL image of mode RGB.
 
     Raises:
-        ValueError: when it cannot be decoded, or is less than 2 pixels wide or high.
+        ValueError: when it cannot be decoded, has too many pixels, or is less than 2 pixels wide or high.
         FileNotFoundError: when there is no such file.
     """
     try:
-        image = Image.open(file, formats=known_formats())
-        if draft_size is not None:
-            image.draft(None, (draft_size, draft_size))  # does nothing to other formats than JPEG
-        image.load()
+        if isinstance(file, str):
+            with open(file, "rb") as opened:
+                image = _decoded(opened, draft_size)
+        else:
+            image = _decoded(file, draft_size)
     except UnidentifiedImageError as error:  # its own message names an object in memory
         raise ValueError(f"Cannot read {name} as an image: it is of no known format") from error
     except (FileNotFoundError, MemoryError):
@@ -47,11 +55,45 @@ def decode_image(file: BinaryIO | str, name: str, *, draft_size: int | None = No
     return upright_rgb(image)
 
 
+def _decoded(file: BinaryIO, draft_size: int | None) -> Image.Image:
+    image = _identified(file)
+    _reduce(image, draft_size)
+    image.load()
+    return image
+
+
+def _identified(file: BinaryIO) -> ImageFile.ImageFile:
+    """Do as `Image.open`, which judges all images, also those that will be reduced, by one limit of the program."""
+    file.seek(0)
+    prefix = file.read(_PREFIX)
+    for name in _known_formats():
+        factory, accept = Image.OPEN[name]
+        accepted = accept is None or accept(prefix)
+        if not accepted or isinstance(accepted, str):  # a text says why this Pillow cannot
+            continue
+        file.seek(0)
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):
+            return factory(file, "")
+    raise UnidentifiedImageError
+
+
+def _reduce(image: ImageFile.ImageFile, draft_size: int | None) -> None:
+    """Ask for fewer pixels, where a JPEG can give fewer; refuse more than anybody's memory holds."""
+    width, height = image.size
+    # A progressive JPEG is held whole before it is reduced.
+    limit = MAX_DECODED_PIXELS if image.info.get("progressive") else MAX_DRAFT_PIXELS
+    if draft_size is not None:
+        image.draft(None, (draft_size, draft_size))  # does nothing to other formats than JPEG
+    if width * height > limit or image.width * image.height > MAX_DECODED_PIXELS:
+        raise ValueError(
+            f"{width:,} x {height:,} pixels are more than the {MAX_DECODED_PIXELS:,} that are decoded at most"
+        )
+
+
 @functools.cache
-def known_formats() -> list[str]:
-    """Those of `FORMATS` that this Pillow was built with."""
+def _known_formats() -> list[str]:
     Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
+    return [name for name in FORMATS if name in Image.OPEN]  # Pillow can be built without some
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -140,4 +182,12 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(array, 0, limit) * (255 / limit)).astype(np.uint8)
 
 
-__all__ = ["FORMATS", "decode_image", "image_from_array", "known_formats", "to_rgb", "upright_rgb"]
+__all__ = [
+    "FORMATS",
+    "MAX_DECODED_PIXELS",
+    "MAX_DRAFT_PIXELS",
+    "decode_image",
+    "image_from_array",
+    "to_rgb",
+    "upright_rgb",
+]

@@ -2,11 +2,14 @@
 
 import io
 import subprocess
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ram_hf.model import image_decoding
 from ram_hf.model.image_decoding import decode_image
 from ram_hf.model.images import read_image
 
@@ -63,3 +66,31 @@ def test_formats_that_are_no_photographs_are_refused_before_they_start_a_program
 def test_every_format_of_the_list_is_read():
     for form in ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "MPO", "JPEG2000"):
         assert decode_image(encoded(smooth_image(30, 20), form), "it").size == (30, 20)
+
+
+def test_limits_are_its_own_and_the_programs_stay(tmp_path, monkeypatch):
+    """Whatever Pillow's limits and warnings are set to, and also in threads, for which they are one."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    monkeypatch.setattr(image_decoding, "MAX_DECODED_PIXELS", 2_000)
+    filters = list(warnings.filters)
+    files = [encoded(smooth_image(40, 40), "PNG"), encoded(smooth_image(50, 50), "PNG")] * 50
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(outcome, files))
+    refused = "Cannot read it as an image: 50 x 50 pixels are more than the 2,000 that are decoded at most"
+    assert answers == [(40, 40), refused] * 50
+    assert Image.MAX_IMAGE_PIXELS == 10
+    assert warnings.filters == filters
+
+
+def outcome(file: io.BytesIO) -> tuple[int, int] | str:
+    try:
+        return decode_image(file, "it").size
+    except ValueError as error:
+        return str(error)
+
+
+def test_the_processor_has_the_limits_of_the_tagger(monkeypatch):
+    monkeypatch.setattr(image_decoding, "MAX_DECODED_PIXELS", 2_000)
+    for form in ("PNG", "JPEG", "TIFF"):
+        with pytest.raises(ValueError, match="50 x 50 pixels are more than the 2,000"):
+            read_image(encoded(smooth_image(50, 50), form).getvalue())

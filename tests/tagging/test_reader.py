@@ -8,6 +8,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from ram_hf.model import image_decoding
 from ram_hf.tagging import reader
 from ram_hf.tagging.reader import ReadImage, SquareSize, read_ahead, read_square
 
@@ -112,10 +113,12 @@ def test_limits_count_what_is_decoded(tmp_path, monkeypatch):
     image = photograph(600, 400)
     for name, options in (("plain.jpg", {}), ("progressive.jpg", {"progressive": True}), ("plain.png", {})):
         image.save(tmp_path / name, **options)
-    monkeypatch.setattr(reader, "MAX_DECODED_PIXELS", 100_000)
+    monkeypatch.setattr(image_decoding, "MAX_DECODED_PIXELS", 100_000)
     assert read(tmp_path / "plain.jpg").shape == (32, 32, 3)
     for name in ("progressive.jpg", "plain.png"):
-        assert reason(tmp_path / name).startswith("600 x 400 pixels are more than the 100,000")
+        assert reason(tmp_path / name).startswith(
+            "Cannot read the file as an image: 600 x 400 pixels are more than the 100,000"
+        )
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "JPEG2000"])
