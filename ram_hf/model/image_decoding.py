@@ -8,6 +8,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from .png_chunks import PNG_SIGNATURE, without_metadata
+
 # What is decoded, whoever asks; MPO counts as JPEG. Pillow knows more: some formats start other programs (EPS), and
 # nobody photographs in the others.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
@@ -56,7 +58,13 @@ def decode_image(file: BinaryIO | str, name: str, *, draft_size: int | None = No
 
 
 def _decoded(file: BinaryIO, draft_size: int | None) -> Image.Image:
-    image = _identified(file)
+    file.seek(0)
+    if file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE:
+        file, profile = without_metadata(file)
+        image = _identified(file)
+        image.info["icc_profile"] = profile
+    else:
+        image = _identified(file)
     _reduce(image, draft_size)
     image.load()
     return image
