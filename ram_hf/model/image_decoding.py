@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from .colour_profiles import to_srgb
 from .png_chunks import PNG_SIGNATURE, without_metadata
 
 # What is decoded, whoever asks; MPO counts as JPEG. Pillow knows more: some formats start other programs (EPS), and
@@ -116,16 +117,17 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any PIL mode to RGB: transparency is laid on white, more than 8 bits are scaled, not cut off."""
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
+    """Convert any PIL mode to RGB: sRGB by an embedded profile, transparency on white, more than 8 bits scaled."""
+    profile = image.info.get("icc_profile")
     if image.mode.startswith("I") or image.mode == "F":
         image = image_from_array(np.asarray(image))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        background = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
-        image = Image.alpha_composite(background, image)
-    return image.convert("RGB")
+    if not image.has_transparency_data:
+        return to_srgb(image, profile)
+    transparent = image.convert("RGBA")
+    colours = to_srgb(image.convert("L") if image.mode == "LA" else transparent.convert("RGB"), profile)
+    colours.putalpha(transparent.getchannel("A"))
+    background = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
+    return Image.alpha_composite(background, colours).convert("RGB")
 
 
 def image_from_array(array: np.ndarray, *, channels_first: bool = False) -> Image.Image:

@@ -27,6 +27,8 @@ def is_one_image(images: Any) -> bool:
 def read_image(source: Any) -> Image.Image:
     """Read an image and make it RGB: upright by its EXIF orientation, transparency on white, 16 bits scaled to 8.
 
+    A colour profile in it is followed: what is read is sRGB.
+
     Args:
         source: PIL image; path; URL (http, https or data); encoded bytes; or NumPy array or tensor of shape (H, W),
             (H, W, C) or (C, H, W) with 1, 3 or 4 channels: uint8, uint16, bool, or float in [0, 1] or [0, 255].

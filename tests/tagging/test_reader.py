@@ -12,9 +12,15 @@ from ram_hf.model import image_decoding
 from ram_hf.tagging import reader
 from ram_hf.tagging.reader import ReadImage, SquareSize, read_ahead, read_square
 
+from ..model.profiles import PROPHOTO, matrix_profile
 from .hostile import photograph, save_frames, save_photographs, save_png_bomb, save_truncated
 
 SIZE = SquareSize(32)
+
+
+def wide(image: Image.Image) -> Image.Image:
+    image.info["icc_profile"] = matrix_profile(PROPHOTO, 1.8)
+    return image
 
 
 def read(path, size=SIZE) -> np.ndarray:
@@ -40,11 +46,13 @@ def reason(path) -> str:
         ("palette.gif", photograph(50, 60).convert("P")),
         ("sixteen_bits.png", Image.fromarray(np.linspace(0, 65535, 48 * 48).reshape(48, 48).astype(np.uint16))),
         ("picture.webp", photograph(64, 64)),
+        ("wide.jpg", wide(photograph(40, 30))),
+        ("wide.png", wide(photograph(64, 64))),
         ("cmyk.tif", photograph(64, 64).convert("CMYK")),
     ],
 )
 def test_pixels_are_the_processors(name, image, tmp_path, tiny_processor):
-    image.save(tmp_path / name)
+    image.save(tmp_path / name, icc_profile=image.info.get("icc_profile"))
     expected = tiny_processor(images=[str(tmp_path / name)])["pixel_values"]
     pixels = read(tmp_path / name)
     assert pixels.shape == (32, 32, 3)
