@@ -1,6 +1,7 @@
 """Encoded files and arrays to upright RGB images, with Pillow and NumPy alone: what only decodes needs no torch."""
 
 import functools
+import io
 import struct
 from contextlib import suppress
 from typing import BinaryIO
@@ -17,6 +18,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000"
 
 MAX_DECODED_PIXELS = 200_000_000  # of one image in memory: 600 MB as RGB
 MAX_DRAFT_PIXELS = 2_000_000_000  # of a JPEG that is decoded at an eighth of its size: half a minute
+_END_MARKER = b"\xff\xd9"  # of a JPEG
 _PREFIX = 16  # bytes by which Pillow tells formats apart
 
 _CHANNEL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -67,8 +69,26 @@ def _decoded(file: BinaryIO, draft_size: int | None) -> Image.Image:
     else:
         image = _identified(file)
     _reduce(image, draft_size)
-    image.load()
+    try:
+        image.load()
+    except OSError:
+        if image.format in ("JPEG", "MPO") and (ended := _without_end_marker(file, draft_size)) is not None:
+            return ended
+        raise
     return image
+
+
+def _without_end_marker(file: BinaryIO, draft_size: int | None) -> Image.Image | None:
+    """A JPEG that ends before its end marker, when all of its pixels are there: then what follows has no say."""
+    file.seek(0)
+    content = file.read().removesuffix(_END_MARKER[:1])
+    images = []
+    for ending in (b"", bytes(range(254, 0, -1))):
+        image = _identified(io.BytesIO(content + ending + _END_MARKER))
+        _reduce(image, draft_size)
+        image.load()
+        images.append(image)
+    return images[0] if images[0].tobytes() == images[1].tobytes() else None
 
 
 def _identified(file: BinaryIO) -> ImageFile.ImageFile:

@@ -94,3 +94,23 @@ def test_the_processor_has_the_limits_of_the_tagger(monkeypatch):
     for form in ("PNG", "JPEG", "TIFF"):
         with pytest.raises(ValueError, match="50 x 50 pixels are more than the 2,000"):
             read_image(encoded(smooth_image(50, 50), form).getvalue())
+
+
+@pytest.mark.parametrize("draft_size", [None, 32])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"quality": 95, "subsampling": 0}, {"restart_marker_rows": 1}]
+)
+def test_a_jpeg_is_whole_without_its_end_marker_and_not_without_its_last_rows(options, draft_size):
+    content = encoded(photograph(100, 83), "JPEG", **options).getvalue()
+    expected = decode_image(io.BytesIO(content), "it", draft_size=draft_size)
+    for missing in (1, 2):
+        found = decode_image(io.BytesIO(content[:-missing]), "it", draft_size=draft_size)
+        assert np.array_equal(np.asarray(found), np.asarray(expected))
+    for missing in (30, len(content) // 8, len(content) // 2):
+        with pytest.raises(ValueError, match="truncated"):
+            decode_image(io.BytesIO(content[:-missing]), "it", draft_size=draft_size)
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    grain = np.random.default_rng(0).normal(0, 8, (height, width, 3))
+    return Image.fromarray(np.clip(np.asarray(smooth_image(width, height)) + grain, 0, 255).astype(np.uint8))
