@@ -4,6 +4,7 @@ import argparse
 import itertools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -209,6 +210,7 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
     logging.disable_progress_bar()  # weights load in a moment, and this is about pictures
     for library in (logging, hub_logging):  # what goes wrong becomes an error of one line
         library.set_verbosity_error()
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities that matter only where they become errors
     from ..pretrained import load_model
     from .tagger import Tagger
 

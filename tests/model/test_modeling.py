@@ -767,12 +767,26 @@ def test_from_clip_refuses_what_it_cannot_wrap(tiny_model, tmp_path):
 # --- bad input ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        ([[0.0]], "must be a tensor, got list. Make them with the model's processor"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "must be normalised floats, got torch.uint8"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.complex64), "must be normalised floats, got torch.complex64"),
+    ],
+)
+def test_pixels_that_no_processor_makes_are_refused(pixels, message, tiny_model):
+    with pytest.raises(TypeError, match=message):
+        tiny_model(pixels, label_features=torch.randn(4, 48))
+
+
 def test_bad_input_is_refused_with_what_was_expected(tiny_model, pixel_values, label_inputs):
     features = torch.randn(4, 48)
     not_finite = pixel_values.clone()
     not_finite[1, 0, 3, 3] = float("nan")
     ids = label_inputs["input_ids"]
     cases = [
+        ({"pixel_values": pixel_values * 1e30, "label_features": features}, "must be normalised, got values up to"),
         ({"pixel_values": not_finite, "label_features": features}, "of image 1 hold NaN or infinite values"),
         (
             {"pixel_values": pixel_values[0], "label_features": features},

@@ -157,7 +157,7 @@ def test_pictures_from_strangers(workers, tag, tmp_path, capsys):
     assert all(bool(row["tags"]) == (row["error"] is None) for row in found.values())
     shown = capsys.readouterr().err
     assert shown.startswith("8 pictures tagged, 4 failed\n")
-    assert "photos/bomb.png: 60,000 x 60,000 pixels are more than the" in shown
+    assert "photos/bomb.png: Cannot read the file as an image: 60,000 x 60,000 pixels are more than the" in shown
     assert tag("photos", "--output", "again.jsonl") == 0  # without --strict
 
 
