@@ -137,7 +137,7 @@ class BatchLoader:
 
     Raises:
         ValueError: when a number is out of its range; while iterating, when a row cannot be prepared: the message has
-            its epoch and position.
+            its epoch and position; or, with `skip_broken`, when no row of a whole epoch can be.
 
     Example:
         >>> with BatchLoader(stream, prepare, batch_size=32, num_workers=2) as loader:
@@ -199,10 +199,18 @@ class BatchLoader:
             self._prepare_item, self._stream.items(self._state), num_workers=self._num_workers, prefetch=self._prefetch
         )
         samples: list[Sample] = []
+        # The last epoch that gave a sample, or of which only the end will be seen.
+        fruitful = self._state["epoch"] - (self._state["row"] == 0)
         try:
             for state, sample in prepared:
                 if sample is None:
+                    if state["epoch"] > fruitful + 1:
+                        raise ValueError(
+                            f"Not one row of epoch {fruitful + 1} on rank {self._stream.rank} could be read; the "
+                            "warnings above say why."
+                        )
                     continue
+                fruitful = state["epoch"]
                 samples.append(sample)
                 if len(samples) == self._batch_size:
                     self._state = state
