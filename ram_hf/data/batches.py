@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..model.images import read_image
+from .label_census import LabelCensus
 from .sources import AnyDataset, Box, RowReader
 from .streams import START, RawRow, RowStream, StreamItem, StreamState, one_pass_batches
 from .transforms import EvalTransform
@@ -37,6 +38,7 @@ class Sample(NamedTuple):
     # [x0, y0, x1, y1] in pixels by label name, if the reader has them
     boxes: dict[str, list[list[float]]] | None = None
     size: tuple[int, int] | None = None  # width and height of the upright image, in pixels
+    other_labels: tuple[str, ...] = ()  # that the row has and no column is for
 
 
 class Inputs(TypedDict):
@@ -95,7 +97,8 @@ class PrepareRow:
         labels[[self._columns[name] for name in names if name in self._columns]] = 1
         labels[[self._columns[name] for name in unknown if name in self._columns]] = _UNKNOWN
         boxes_by_label = None if boxes is None else self._boxes_by_label(boxes)
-        return Sample(self._transform(image, rng), labels, boxes_by_label, image.size)
+        others = tuple(name for name in names if name not in self._columns)
+        return Sample(self._transform(image, rng), labels, boxes_by_label, image.size, others)
 
     def _boxes_by_label(self, boxes: Sequence[Box]) -> dict[str, list[list[float]]]:
         by_label: dict[str, list[list[float]]] = {}
@@ -134,6 +137,7 @@ class BatchLoader:
         num_workers: threads that prepare two batches ahead, next to one that reads; 0 does all of it in the caller's
             thread.
         skip_broken: pass over rows that cannot be prepared, with a warning, instead of raising.
+        census: counts the labels of the samples, if given.
 
     Raises:
         ValueError: when a number is out of its range; while iterating, when a row cannot be prepared: the message has
@@ -153,6 +157,7 @@ class BatchLoader:
         batch_size: int,
         num_workers: int = 0,
         skip_broken: bool = False,
+        census: LabelCensus | None = None,
     ) -> None:
         if batch_size < 1 or num_workers < 0:
             raise ValueError(
@@ -164,6 +169,7 @@ class BatchLoader:
         self._num_workers = num_workers
         self._prefetch = _BATCHES_AHEAD * batch_size
         self._skip_broken = skip_broken
+        self._census = census
         self._state = START.copy()
         self._running: Generator[LoadedBatch, None, None] | None = None
 
@@ -201,8 +207,11 @@ class BatchLoader:
         samples: list[Sample] = []
         # The last epoch that gave a sample, or of which only the end will be seen.
         fruitful = self._state["epoch"] - (self._state["row"] == 0)
+        first_whole = fruitful + 1
         try:
             for state, sample in prepared:
+                if self._census is not None and state["epoch"] > first_whole:
+                    self._census.is_complete = True
                 if sample is None:
                     if state["epoch"] > fruitful + 1:
                         raise ValueError(
@@ -211,6 +220,8 @@ class BatchLoader:
                         )
                     continue
                 fruitful = state["epoch"]
+                if self._census is not None:
+                    self._census.note(sample.labels, sample.other_labels)
                 samples.append(sample)
                 if len(samples) == self._batch_size:
                     self._state = state

@@ -18,13 +18,14 @@ from .averaged_model import AveragedModel
 from .checkpointer import Checkpointer, move_aside
 from .ema import MovingAverage, TrainedWeights
 from .judge import Judge
+from .label_check import LabelCheck
 from .learner import Learner
 from .logbook import Logbook
 from .optimization import Optimizers, cosine_with_warmup, make_optimizers, parameter_groups
 from .prepared_model import prepare_model
 from .progress import ProcessState, Progress
 from .readings import Readings
-from .rows import number_of_rows, open_training
+from .rows import counted_before, number_of_rows, open_training
 from .step_counts import count_steps
 
 logger = logging.get_logger(__name__)
@@ -50,14 +51,15 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
             It comes when the step is logged, judged or saved, whichever is first, so that no such weights are kept.
         KeyboardInterrupt: when interrupted or terminated; a checkpoint is written first.
         OSError: when a checkpoint cannot be written; the one before it stays whole.
-        ValueError: when the arguments do not fit the data, the model or the checkpoint to go on from.
+        ValueError: when the arguments do not fit the data, the model or the checkpoint to go on from; or, after an
+            epoch at most, when not one image has a seen label.
     """
     # Prepare.
     accelerator, output_dir = _make_accelerator(arguments), Path(arguments.output_dir)
     set_seed(arguments.seed)
     label_set = LabelSet.from_options(arguments.seen_labels, arguments.unseen_labels)
     model, processor = prepare_model(arguments)
-    loader, dataset = open_training(
+    loader, dataset, census = open_training(
         arguments, label_set, processor, rank=accelerator.process_index, world_size=accelerator.num_processes
     )
     judge = Judge(arguments, label_set)
@@ -87,6 +89,9 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
     if not arguments.resume:
         move_aside(output_dir, accelerator)
     checkpointer.resume()
+    labels = LabelCheck(
+        census, counted_before(arguments, label_set), is_new=progress.step == 0, accelerator=accelerator
+    )
     readings = Readings(accelerator, model.temperatures, output_dir / "checkpoints")
     logbook = Logbook(output_dir, accelerator, first_step=progress.step, total_steps=steps.total)
     if accelerator.is_main_process:
@@ -117,6 +122,7 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
             evaluates = not is_last and progress.step % (arguments.eval_steps or steps.total) == 0
             if logs or evaluates or saves:
                 values = readings.read()
+                labels.look(is_last=is_last)
             if logs:
                 logbook.write(progress.step, {**values, **{f"learning_rate/{name}": rates[name] for name in rates}})
             if evaluates:
