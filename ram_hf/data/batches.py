@@ -251,6 +251,7 @@ def evaluation_batches(
     rank: int = 0,
     world_size: int = 1,
     num_workers: int = 0,
+    passed_over: list[str] | None = None,
 ) -> Generator[tuple[int, EvaluationInputs], None, None]:
     """Prepare this rank's batches of one pass over a dataset (see [`one_pass_batches`]).
 
@@ -261,35 +262,45 @@ def evaluation_batches(
         rank: of this process.
         world_size: number of processes.
         num_workers: as for [`BatchLoader`].
+        passed_over: if given, rows that cannot be prepared are left out with a warning, and what is wrong with them is
+            added here; a batch that nothing is left of does not come.
 
     Returns:
         Generator of (number of the batch, inputs); numbers and inputs depend neither on `world_size` nor on
         `num_workers`. Close it when leaving early.
 
     Raises:
-        ValueError: when a row cannot be prepared; the message names its index.
+        ValueError: when a row cannot be prepared and there is no `passed_over`; the message names its index.
     """
     batches = one_pass_batches(dataset, batch_size, rank=rank, world_size=world_size)
     rows = (
         (number, place, len(batch) - 1 == place, row) for number, batch in batches for place, row in enumerate(batch)
     )
 
-    def prepare_row(item: tuple[int, int, bool, RawRow]) -> tuple[int, bool, Sample]:
+    def prepare_row(item: tuple[int, int, bool, RawRow]) -> tuple[int, bool, Sample | None]:
         number, place, is_last, row = item
-        sample = _prepare_named(prepare, row, np.random.default_rng(0), f"row {number * batch_size + place}")
+        sample: Sample | None = None
+        try:
+            sample = _prepare_named(prepare, row, np.random.default_rng(0), f"row {number * batch_size + place}")
+        except ValueError as error:
+            if passed_over is None:
+                raise
+            logger.warning("Passed over: %s", error)
+            passed_over.append(str(error))
         return number, is_last, sample
 
     return _grouped(map_ahead(prepare_row, rows, num_workers=num_workers, prefetch=_BATCHES_AHEAD * batch_size))
 
 
 def _grouped(
-    prepared: Generator[tuple[int, bool, Sample], None, None],
+    prepared: Generator[tuple[int, bool, Sample | None], None, None],
 ) -> Generator[tuple[int, EvaluationInputs], None, None]:
     samples: list[Sample] = []
     try:
         for number, is_last, sample in prepared:
-            samples.append(sample)
-            if is_last:
+            if sample is not None:
+                samples.append(sample)
+            if is_last and samples:
                 inputs: EvaluationInputs = {**collate(samples)}
                 if samples[0].boxes is not None:
                     inputs["boxes"] = [sample.boxes for sample in samples]

@@ -1,4 +1,4 @@
-"""The training run, from top to bottom: prepare, step, log, evaluate, save."""
+"""The training run, from top to bottom: prepare, step, log, save, evaluate."""
 
 from pathlib import Path
 from typing import Any
@@ -93,11 +93,20 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
         census, counted_before(arguments, label_set), is_new=progress.step == 0, accelerator=accelerator
     )
     readings = Readings(accelerator, model.temperatures, output_dir / "checkpoints")
-    logbook = Logbook(output_dir, accelerator, first_step=progress.step, total_steps=steps.total)
+    logbook = Logbook(
+        output_dir,
+        accelerator,
+        first_step=progress.step,
+        total_steps=steps.total,
+        judges_again=judge.is_due(progress, total_steps=steps.total),
+    )
     if accelerator.is_main_process:
         logger.warning("Training %s steps on %s process(es).", steps.total, accelerator.num_processes)
 
     with learner.released_at_the_end(), loader, stop_signals() as stop_asked:
+        if judge.is_due(progress, total_steps=steps.total):  # it could not be done when the step was
+            judge.evaluate(averaged, progress, logbook, accelerator)
+            checkpointer.save()
         batches = iter(loader)
         while progress.step < steps.total:
             # Step.
@@ -115,20 +124,21 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
             readings.note(progress.step, losses, norm)
             logbook.advance(steps.images)
 
-            # Log, evaluate, save.
+            # Log, save, evaluate.
             stopped, is_last = _any_stops(accelerator, stop_asked()), progress.step == steps.total
             logs = is_last or progress.step % arguments.log_steps == 0
             saves = is_last or stopped or progress.step % arguments.save_steps == 0
-            evaluates = not is_last and progress.step % (arguments.eval_steps or steps.total) == 0
+            evaluates = judge.is_due(progress, total_steps=steps.total)
             if logs or evaluates or saves:
                 values = readings.read()
                 labels.look(is_last=is_last)
             if logs:
                 logbook.write(progress.step, {**values, **{f"learning_rate/{name}": rates[name] for name in rates}})
+            if evaluates or saves:
+                checkpointer.save()
             if evaluates:
                 judge.evaluate(averaged, progress, logbook, accelerator)
-            if saves:
-                checkpointer.save()
+                checkpointer.save()  # with what was found
             if stopped and not is_last:
                 raise KeyboardInterrupt(f"stopped at step {progress.step}; run the same command again to go on")
 

@@ -294,3 +294,22 @@ def test_one_readable_row_an_epoch_is_enough(make_numbered):
     stream = RowStream(make_numbered(4, None), seed=5, shuffle_buffer=4)
     with BatchLoader(stream, prepare, batch_size=3, skip_broken=True) as loader:
         assert [pixel[0] for pixel in next(iter(loader)).inputs["pixel_values"].tolist()] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_evaluation_passes_over_broken_rows_when_told(make_numbered, workers, world_size):
+    def prepare(row, rng) -> Sample:
+        if row["number"] in (0, 1, 4, 6):
+            raise ValueError("broken")
+        return prepare_number(row, rng)
+
+    passed_over, found = [], {}
+    for rank in range(world_size):
+        options = {"rank": rank, "world_size": world_size, "num_workers": workers, "passed_over": passed_over}
+        for number, inputs in evaluation_batches(make_numbered(7, None), prepare, batch_size=2, **options):
+            found[number] = [pixels[0] for pixels in inputs["pixel_values"].tolist()]
+    assert found == {1: [2, 3], 2: [5]}  # nothing is left of the first and the last batch
+    assert sorted(passed_over) == [f"Cannot prepare row {number}: broken" for number in (0, 1, 4, 6)]
+    with pytest.raises(ValueError, match="row 0: broken"):
+        list(evaluation_batches(make_numbered(7, None), prepare, batch_size=2, num_workers=workers))

@@ -374,3 +374,25 @@ def test_a_prepared_folder_tells_before_the_first_step(options, corpus_rows, tmp
     with pytest.raises(ValueError, match=r"none of 37 images .*did you mean 'red'"):
         train(RamTrainingArguments(**options))
     assert not logged_steps(Path(options["output_dir"]))
+
+
+@pytest.mark.parametrize("eval_steps", [4, None], ids=["on the way", "at the end"])
+def test_a_broken_image_in_the_evaluation_takes_nothing_away(options, broken_corpus, eval_steps):
+    changes = {"eval_dataset": str(broken_corpus), "eval_split": "train", "eval_steps": eval_steps}
+    options = {**options, **changes, "save_steps": 100, "max_steps": 6}
+    checkpoints = Path(options["output_dir"]) / "checkpoints"
+    for _ in range(2):  # and started again it stops again, at once
+        with pytest.raises(ValueError, match=r"row 20.*is of no known format"):
+            train(RamTrainingArguments(**options))
+        assert load_checkpoint(find_newest(checkpoints)).step == (eval_steps or 6)
+    if eval_steps is None:
+        assert RamModel.from_pretrained(options["output_dir"])
+    report = train(RamTrainingArguments(**options, skip_broken=True))
+    assert report.settings["zsl"].num_images == 36
+    assert report.settings["gzsl"].num_images_passed_over == 1
+    assert "1 more could not be read and were passed over" in report.to_table()
+    rows = logged(Path(options["output_dir"]))
+    assert [row["step"] for row in rows if "gzsl/mAP" in row] == ([4, 6] if eval_steps else [6])
+    facts = load_checkpoint(find_newest(checkpoints)).facts
+    assert facts["judged"] == (4 if eval_steps else 0)
+    assert (facts["best"] is not None) == bool(eval_steps)
