@@ -1,9 +1,11 @@
 """Annotations as people have them on disk: one reader for each format, all with the same result."""
 
+import ast
 import csv
 import functools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,11 @@ from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypedDict
 from ..model.suggestions import did_you_mean
 
 _Options = ParamSpec("_Options")
+_MORE = "\n"  # key of the cells beyond those of the header
+_SEPARATORS = ("|", ";", ",")
+_NO_LABEL = {"", "nan", "NaN", "None", "null", "NULL", "<NA>", "set()"}  # what programs write for an empty cell
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_LIST = re.compile(rf"[\[({{]\s*(?:(?:{_QUOTED})(?:[\s,]+(?:{_QUOTED}))*\s*,?)?\s*[\])}}]")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
@@ -43,6 +50,7 @@ class Annotations:
         images: the images, in the order of the source; whether the files exist is not looked at.
         has_boxes: whether the images carry boxes.
         label_groups: named parts of `labels` that get label files of their own.
+        notes: sentences on what was read otherwise than it stands there.
 
     Raises:
         TypeError: when a label is not a string.
@@ -54,6 +62,7 @@ class Annotations:
     images: list[AnnotatedImage]
     has_boxes: bool = False
     label_groups: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for label in self.labels:
@@ -92,7 +101,7 @@ class Annotations:
             for image in self.images
         ]
         groups = {name: _renamed(labels, renamed) for name, labels in self.label_groups.items()}
-        return Annotations(list(dict.fromkeys(renamed.values())), images, self.has_boxes, groups)
+        return Annotations(list(dict.fromkeys(renamed.values())), images, self.has_boxes, groups, self.notes)
 
 
 def _naming_the_source(
@@ -316,21 +325,27 @@ def read_table(annotations: Path, images: Path, *, separator: str = "|") -> Anno
     """Read a CSV or JSONL file with `path` and `labels`; its labels are all that occur, in alphabetical order.
 
     Args:
-        annotations: `.csv` with a header, or `.jsonl` with one object a line, whose `labels` is a list.
+        annotations: `.csv` with a header, or `.jsonl` with one object a line, whose `labels` is a list. A CSV cell may
+            also hold a list as Python, NumPy and pandas write it; `nan`, `None` and the like are no label.
         images: folder that the paths are relative to.
         separator: what stands between the labels of a CSV cell.
 
     Raises:
-        ValueError: when the file is neither, or a row has no path or no labels of the right form.
+        ValueError: when the file is neither, a row has no path or no labels of the right form, or more cells than the
+            header.
     """
     if annotations.suffix.lower() not in (".csv", ".jsonl"):
         raise ValueError(f"A table of pictures must end in .csv or .jsonl, got {annotations.name!r}.")
     is_csv = annotations.suffix.lower() == ".csv"
     rows = []
-    for number, row in _csv_rows(annotations) if is_csv else _jsonl_rows(annotations):
+    no_label: Counter[str] = Counter()
+    for number, row in _csv_rows(annotations, separator) if is_csv else _jsonl_rows(annotations):
         path, labels = row.get("path"), row.get("labels")
-        if is_csv and isinstance(labels, str):
-            labels = [stripped for label in labels.split(separator) if (stripped := label.strip())]
+        if "labels" in row and (text := str(labels).strip()) in _NO_LABEL:
+            no_label.update([text] if text else [])
+            labels = []
+        elif is_csv and isinstance(labels, str):
+            labels = _cell_labels(labels, separator, f"{annotations}, row {number}")
         if not (isinstance(path, str) and path and isinstance(labels, list) and _is_strings(labels)):
             expected = f"labels separated by {separator!r}" if is_csv else "a list of strings"
             raise ValueError(
@@ -338,7 +353,31 @@ def read_table(annotations: Path, images: Path, *, separator: str = "|") -> Anno
                 f"{_names(row)} with {path!r} and {labels!r}."
             )
         rows.append(_image(images, path, labels))
-    return Annotations(sorted({label for row in rows for label in row.labels}), rows)
+    names = sorted({label for row in rows for label in row.labels})
+    notes = [f"{count} rows say {text!r} for their labels: they have none." for text, count in no_label.items()]
+    return Annotations(names, rows, notes=notes + (_other_separators(names, separator) if is_csv else []))
+
+
+def _cell_labels(cell: str, separator: str, place: str) -> list[str]:
+    cell = cell.strip()
+    if _LIST.fullmatch(cell):
+        labels = [str(ast.literal_eval(quoted)) for quoted in re.findall(_QUOTED, cell)]
+    elif cell.startswith("[") and cell.endswith("]"):
+        raise ValueError(f"{place}: the list {cell!r} must have quotes around each of its labels.")
+    else:
+        labels = cell.split(separator)
+    return [stripped for label in labels if (stripped := label.strip())]
+
+
+def _other_separators(labels: Sequence[str], separator: str) -> list[str]:
+    notes = []
+    for other in _SEPARATORS:
+        if other != separator and (held := [label for label in labels if other in label]):
+            notes.append(
+                f"{len(held)} labels hold {other!r}, such as {held[0]!r}: if it stands between labels, pass "
+                f"`--separator {other!r}`."
+            )
+    return notes
 
 
 def read_label_names(file: Path) -> dict[str, str]:
@@ -395,9 +434,17 @@ def _read_json(file: Path, keys: Sequence[str]) -> dict[str, Any]:
     return content
 
 
-def _csv_rows(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:
+def _csv_rows(file: Path, separator: str) -> Iterable[tuple[int, dict[str, Any]]]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        yield from enumerate(csv.DictReader(lines, strict=True), start=1)
+        for number, row in enumerate(csv.DictReader(lines, strict=True, restkey=_MORE), start=1):
+            more = row.pop(_MORE, [])
+            if any(cell.strip() for cell in more):
+                cells = [*row.values(), *more]
+                raise ValueError(
+                    f"{file}, row {number}: the header names {len(row)} columns, but there are {len(cells)} cells, "
+                    f"{cells}. All labels of an image stand in one cell, with {separator!r} between them."
+                )
+            yield number, row
 
 
 def _jsonl_rows(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:

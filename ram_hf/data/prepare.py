@@ -113,6 +113,7 @@ class _ShardWriter:
             "images_without_label": self._num_unlabelled,
             "images_of_label": {label: self._label_counts[label] for label in self._annotations.labels},
             "shards": names,
+            "notes": self._annotations.notes,
             "left_out": {
                 "missing": [name for name, failure in failures.items() if failure == _MISSING],
                 "broken": {name: failure for name, failure in failures.items() if failure != _MISSING},

@@ -387,6 +387,7 @@ def test_report(tmp_path, images, table):
         "images_without_label": 1,
         "images_of_label": {"dog": 2, "red car": 1, "tree": 2},
         "shards": ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"],
+        "notes": [],
         "left_out": {"missing": [], "broken": {}},
     }
 
@@ -477,3 +478,68 @@ def test_help_loads_nothing_heavy():
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("row", ["0.jpg,dog,cat,sun", "0.jpg,dog,cat", "0.jpg,,cat", '0.jpg,"dog","cat"'])
+def test_cells_beyond_the_header_are_refused(tmp_path, row):
+    (tmp_path / "a.csv").write_text(f"path,labels\n1.jpg,dog\n{row}\n")
+    with pytest.raises(
+        ValueError, match=r"row 2: the header names 2 columns, but there are [34] cells, \['0\.jpg'.*cat"
+    ):
+        read_table(tmp_path / "a.csv", tmp_path)
+
+
+def test_empty_cells_beyond_the_header_hold_nothing(tmp_path):
+    (tmp_path / "a.csv").write_text("path,labels\n1.jpg,dog,, \n")
+    assert read_table(tmp_path / "a.csv", tmp_path).images[0].labels == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("['dog', 'cat']", ["dog", "cat"]),
+        ("['dog' 'red car']", ["dog", "red car"]),
+        ("['dog'\n 'red car']", ["dog", "red car"]),
+        ('[""dog"", ""it\'s""]', ["dog", "it's"]),
+        ("('dog',)", ["dog"]),
+        ("{'dog', 'cat'}", ["dog", "cat"]),
+        ("['a|b, c']", ["a|b, c"]),
+        ("[]", []),
+        ("set()", []),
+        ("nan", []),
+        ("None", []),
+        ("<NA>", []),
+        ("(dog)", ["(dog)"]),
+        ("nan|dog", ["nan", "dog"]),
+        ("None of these", ["None of these"]),
+    ],
+)
+def test_lists_and_blanks_as_programs_write_them(tmp_path, cell, labels):
+    (tmp_path / "a.csv").write_text(f'path,labels\n0.jpg,"{cell}"\n')
+    assert read_table(tmp_path / "a.csv", tmp_path).images[0].labels == labels
+
+
+def test_lists_without_quotes_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text('path,labels\n0.jpg,"[dog, cat]"\n')
+    with pytest.raises(ValueError, match=r"row 1: the list '\[dog, cat\]' must have quotes"):
+        read_table(tmp_path / "a.csv", tmp_path)
+
+
+def test_a_row_without_label_in_jsonl(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"path": "0.jpg", "labels": null}\n{"path": "1.jpg", "labels": NaN}\n')
+    annotations = read_table(tmp_path / "a.jsonl", tmp_path)
+    assert [image.labels for image in annotations.images] == [[], []]
+    assert annotations.notes == [
+        "1 rows say 'None' for their labels: they have none.",
+        "1 rows say 'nan' for their labels: they have none.",
+    ]
+
+
+def test_what_was_read_otherwise_is_told(tmp_path, images, capsys):
+    (tmp_path / "a.csv").write_text('path,labels\n0.jpg,nan\n1.jpg,nan\n2.jpg,"cat, dog"\n3.jpg,a;b|c\n')
+    assert command("table", tmp_path / "a.csv", images, tmp_path / "out") == 0
+    told = capsys.readouterr().err
+    assert "2 rows say 'nan' for their labels" in told
+    assert "1 labels hold ',', such as 'cat, dog': if it stands between labels, pass `--separator ','`" in told
+    assert "1 labels hold ';', such as 'a;b'" in told
+    assert len(json.loads((tmp_path / "out" / "report.json").read_text())["notes"]) == 3
