@@ -4,10 +4,11 @@ import ast
 import csv
 import functools
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypedDict
 
@@ -107,17 +108,35 @@ class Annotations:
 def _naming_the_source(
     read: Callable[Concatenate[Path, Path, _Options], Annotations],
 ) -> Callable[Concatenate[Path, Path, _Options], Annotations]:
-    """Turn what a file of another form makes Python raise into one error that names the file."""
+    """Turn what a file of another form makes Python raise into one error that names the file; merge repeated images."""
 
     @functools.wraps(read)
     def reader(annotations: Path, images: Path, *args: _Options.args, **kwargs: _Options.kwargs) -> Annotations:
         try:
-            return read(annotations, images, *args, **kwargs)
+            found = read(annotations, images, *args, **kwargs)
         except (KeyError, TypeError, csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
-            found = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{annotations} does not have the form of its format ({found}).") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{annotations} does not have the form of its format ({reason}).") from error
+        return _with_images_merged(found)
 
     return reader
+
+
+def _with_images_merged(annotations: Annotations) -> Annotations:
+    """Put the labels and boxes of all rows on an image into its first."""
+    merged: dict[Path, AnnotatedImage] = {}
+    for image in annotations.images:
+        key = Path(os.path.normpath(image.file))
+        first = merged.get(key)
+        if first is None:
+            merged[key] = image
+        else:
+            labels, boxes = list(dict.fromkeys(first.labels + image.labels)), (first.boxes or []) + (image.boxes or [])
+            merged[key] = first._replace(labels=labels, boxes=boxes if annotations.has_boxes else None)
+    if num_merged := len(annotations.images) - len(merged):
+        note = f"{num_merged} rows name an image of an earlier row: their labels are put together."
+        return replace(annotations, images=list(merged.values()), notes=[*annotations.notes, note])
+    return annotations
 
 
 @_naming_the_source

@@ -543,3 +543,32 @@ def test_what_was_read_otherwise_is_told(tmp_path, images, capsys):
     assert "1 labels hold ',', such as 'cat, dog': if it stands between labels, pass `--separator ','`" in told
     assert "1 labels hold ';', such as 'a;b'" in told
     assert len(json.loads((tmp_path / "out" / "report.json").read_text())["notes"]) == 3
+
+
+@pytest.mark.parametrize("again", ["0.jpg", "./0.jpg", "a/../0.jpg"])
+def test_rows_on_the_same_image_are_merged(tmp_path, images, capsys, again):
+    (tmp_path / "a.csv").write_text(f"path,labels\n0.jpg,dog\n1.jpg,sun\n{again},cat|dog\n0.jpg,\n")
+    assert command("table", tmp_path / "a.csv", images, tmp_path / "out") == 0
+    assert labels_by_path(tmp_path / "out") == {"0.jpg": ["cat", "dog"], "1.jpg": ["sun"]}
+    assert "2 rows name an image of an earlier row" in capsys.readouterr().err
+
+
+def test_rows_are_merged_in_every_format(tmp_path, images):
+    content = {"images": [["0.jpg", ["b"]], ["./0.jpg", ["a"]]], "classes": ["a", "b"]}
+    (tmp_path / "ram.json").write_text(json.dumps(content))
+    assert command("ram-json", tmp_path / "ram.json", images, tmp_path / "ram") == 0
+    assert labels_by_path(tmp_path / "ram") == {"0.jpg": ["a", "b"]}
+    (tmp_path / "marks.csv").write_text("image,a,b\n0,1,0\n0.jpg,0,1\n")
+    assert command("multiscene", tmp_path / "marks.csv", images, tmp_path / "marks") == 0
+    assert labels_by_path(tmp_path / "marks") == {"0.jpg": ["a", "b"]}
+    boxes = [{"id": n, "image_id": n, "category_id": n, "bbox": [n, 0, 1, 1]} for n in (1, 2)]
+    coco = {
+        "images": [{"id": 1, "file_name": "0.jpg"}, {"id": 2, "file_name": "0.jpg"}],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+        "annotations": boxes,
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    assert command("coco", tmp_path / "coco.json", images, tmp_path / "coco") == 0
+    (row,) = rows(tmp_path / "coco")
+    assert row["labels"] == ["a", "b"]
+    assert [box["x0"] for box in row["boxes"]] == [1, 2]
