@@ -9,10 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypedDict
 
 from ..model.suggestions import did_you_mean
+from .label_set import plain_name
 
 _Options = ParamSpec("_Options")
 _MORE = "\n"  # key of the cells beyond those of the header
@@ -85,14 +86,20 @@ class Annotations:
         """Keep some labels only, under new names; images stay, with the labels that remain.
 
         Args:
-            renamed: new name by the name in the source, in the order in which the labels will be listed.
+            renamed: new name by the name in the source, in the order in which the labels will be listed. A name that
+                only differs in case, blanks, hyphens or the like from one in the source is taken as that one.
 
         Raises:
             ValueError: when a name is not among `labels`.
         """
-        if absent := [label for label in renamed if label not in self.labels]:
-            hint = did_you_mean(absent[0], self.labels)
-            raise ValueError(f"The label {absent[0]!r} to keep is not in the source. {hint}")
+        in_source = {label: self._spelt_in_source(label) for label in renamed}
+        renamed = {in_source[label]: new for label, new in renamed.items()}
+        if len(renamed) < len(in_source):
+            raise ValueError(f"The label {_first_repeated(list(in_source.values()))!r} is to be kept twice.")
+        other = [f"{label!r} as {there!r}" for label, there in in_source.items() if label != there]
+        notes = (
+            [f"{len(other)} labels to keep are spelt otherwise in the source: {', '.join(other)}."] if other else []
+        )
         images = [
             image._replace(
                 labels=_renamed(image.labels, renamed),
@@ -102,13 +109,26 @@ class Annotations:
             for image in self.images
         ]
         groups = {name: _renamed(labels, renamed) for name, labels in self.label_groups.items()}
-        return Annotations(list(dict.fromkeys(renamed.values())), images, self.has_boxes, groups, self.notes)
+        labels = list(dict.fromkeys(renamed.values()))
+        return Annotations(labels, images, self.has_boxes, groups, self.notes + notes)
+
+    def _spelt_in_source(self, label: str) -> str:
+        alike = [name for name in self.labels if plain_name(name) == plain_name(label)]
+        if label in self.labels:
+            return label
+        if len(alike) != 1:
+            hint = did_you_mean(label, self.labels)
+            raise ValueError(f"The label {label!r} to keep is not in the source. {hint}")
+        return alike[0]
 
 
 def _naming_the_source(
     read: Callable[Concatenate[Path, Path, _Options], Annotations],
 ) -> Callable[Concatenate[Path, Path, _Options], Annotations]:
-    """Turn what a file of another form makes Python raise into one error that names the file; merge repeated images."""
+    """Turn what a file of another form makes Python raise into one error that names the file.
+
+    What holds for every format is done here too: images are found under the folder, and repeated ones merged.
+    """
 
     @functools.wraps(read)
     def reader(annotations: Path, images: Path, *args: _Options.args, **kwargs: _Options.kwargs) -> Annotations:
@@ -117,9 +137,42 @@ def _naming_the_source(
         except (KeyError, TypeError, csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{annotations} does not have the form of its format ({reason}).") from error
-        return _with_images_merged(found)
+        return _with_images_merged(_with_images_found(found, images))
 
     return reader
+
+
+def _with_images_found(annotations: Annotations, folder: Path) -> Annotations:
+    """Look for absolute paths of another machine under `folder`, by their longest tail that is there."""
+    found: dict[str, AnnotatedImage] = {}  # by the name in the annotations
+    for image in annotations.images:
+        if (tail := _tail_under(folder, image)) is not None:
+            found[image.name] = image._replace(name=tail, file=folder / tail)
+    if not found:
+        return annotations
+    names: dict[str, str] = {}
+    for name, image in found.items():
+        if (other := names.setdefault(image.name, name)) != name:
+            raise ValueError(
+                f"{other!r} and {name!r} are not on this machine, and under {folder} there is one {image.name!r} for "
+                "both. Give the folder that has them apart."
+            )
+    name, image = next(iter(found.items()))
+    note = f"{len(found)} absolute paths were looked for under {folder}, such as {name!r}, which is {image.name!r}."
+    images = [
+        image._replace(name=found[image.name].name, file=found[image.name].file) if image.name in found else image
+        for image in annotations.images
+    ]
+    return replace(annotations, images=images, notes=[*annotations.notes, note])
+
+
+def _tail_under(folder: Path, image: AnnotatedImage) -> str | None:
+    windows = PureWindowsPath(image.name)  # takes both kinds of slashes
+    if not (PurePosixPath(image.name).is_absolute() or windows.is_absolute()) or image.file.exists():
+        return None
+    parts = windows.parts[1:]
+    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((tail for tail in tails if (folder / tail).is_file()), None)
 
 
 def _with_images_merged(annotations: Annotations) -> Annotations:

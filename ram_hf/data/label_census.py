@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .label_set import plain_name
+
 logger = logging.getLogger(__name__)
 
 _NAMED = 10  # labels in one message
@@ -106,18 +108,13 @@ def check_tally(tally: Tally) -> None:
 
 
 def _with_nearest(absent: Sequence[str], others: Sequence[str]) -> str:
-    by_plain = {_plain(name): name for name in reversed(others)}
+    by_plain = {plain_name(name): name for name in reversed(others)}
     return _listed(_hinted(name, by_plain) for name in absent[: _NAMED + 1])
 
 
 def _hinted(name: str, by_plain: Mapping[str, str]) -> str:
-    nearest = difflib.get_close_matches(_plain(name), by_plain, n=1)
+    nearest = difflib.get_close_matches(plain_name(name), by_plain, n=1)
     return f"{name!r} (did you mean {by_plain[nearest[0]]!r}?)" if nearest else repr(name)
-
-
-def _plain(name: str) -> str:
-    """Without what people write in many ways: case, blanks, hyphens and underscores."""
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def _listed(texts: Iterable[str]) -> str:

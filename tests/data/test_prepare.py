@@ -572,3 +572,52 @@ def test_rows_are_merged_in_every_format(tmp_path, images):
     (row,) = rows(tmp_path / "coco")
     assert row["labels"] == ["a", "b"]
     assert [box["x0"] for box in row["boxes"]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["/mnt/nas/x/Images/", "/elsewhere/", "C:\\\\data\\\\Images\\\\", "//server/share/Images/"]
+)
+def test_absolute_paths_of_another_machine_are_found_under_the_folder(tmp_path, images, capsys, prefix):
+    content = f'{{"images": [["{prefix}0.jpg", ["a"]], ["{prefix}1.jpg", []], ["2.jpg", []]], "classes": ["a"]}}'
+    (tmp_path / "ram.json").write_text(content)
+    assert command("ram-json", tmp_path / "ram.json", images, tmp_path / "out") == 0
+    assert labels_by_path(tmp_path / "out") == {"0.jpg": ["a"], "1.jpg": [], "2.jpg": []}
+    assert "2 absolute paths were looked for under" in (told := capsys.readouterr().err)
+    assert "which is '0.jpg'" in told
+
+
+def test_the_longest_tail_is_taken(tmp_path):
+    for seed, name in enumerate(("a.jpg", "train/a.jpg", "val/a.jpg")):
+        picture(tmp_path / name, seed=seed)
+    (tmp_path / "t.csv").write_text("path,labels\n/data/train/a.jpg,t\n/data/val/a.jpg,v\n")
+    assert command("table", tmp_path / "t.csv", tmp_path, tmp_path / "out") == 0
+    assert labels_by_path(tmp_path / "out") == {"train/a.jpg": ["t"], "val/a.jpg": ["v"]}
+    (tmp_path / "t.csv").write_text("path,labels\n/data/test/a.jpg,t\n/data/dev/a.jpg,v\n")
+    with pytest.raises(ValueError, match=r"one 'a\.jpg' for both"):
+        read_table(tmp_path / "t.csv", tmp_path)
+
+
+def test_absolute_paths_that_are_there_or_nowhere_stay(tmp_path, images):
+    there, nowhere = images / "0.jpg", "/nowhere/9.jpg"
+    (tmp_path / "t.csv").write_text(f"path,labels\n{there},a\n{nowhere},b\n")
+    annotations = read_table(tmp_path / "t.csv", tmp_path)
+    assert [image.file for image in annotations.images] == [there, Path(nowhere)]
+    assert not annotations.notes
+
+
+def test_labels_to_keep_may_be_spelt_otherwise(tmp_path, images, capsys):
+    source = {
+        "images": [["0.jpg", ["Hand Bag", "Skirt and Dress"]]],
+        "classes": ["Hand Bag", "Skirt and Dress", "Hat"],
+    }
+    (tmp_path / "ram.json").write_text(json.dumps(source))
+    (tmp_path / "keep.txt").write_text("HandBag\nSkirt&Dress\nHat\n")
+    keep = ("--labels", tmp_path / "keep.txt")
+    assert command("ram-json", tmp_path / "ram.json", images, tmp_path / "out", *keep) == 0
+    assert labels_by_path(tmp_path / "out") == {"0.jpg": ["HandBag", "Skirt&Dress"]}
+    assert "2 labels to keep are spelt otherwise in the source: 'HandBag' as 'Hand Bag'" in capsys.readouterr().err
+    both = Annotations(["hand bag", "Hand-Bag"], [])
+    with pytest.raises(ValueError, match="'HandBag' to keep is not in the source"):
+        both.keep({"HandBag": "HandBag"})
+    with pytest.raises(ValueError, match="'Hat' is to be kept twice"):
+        Annotations(["Hat"], []).keep({"hat": "hat", "Hat": "cap"})
