@@ -14,8 +14,9 @@ from scipy.io import savemat
 
 from ram_hf import cli
 from ram_hf.data import prepare
-from ram_hf.data.annotations import AnnotatedImage, Annotations, read_label_names, read_table
+from ram_hf.data.annotations import AnnotatedImage, Annotations, read_coco, read_label_names, read_table
 from ram_hf.data.prepare import write_shards
+from ram_hf.data.sources import DatasetSpec
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +103,7 @@ def test_coco_annotation_of_no_image(tmp_path, images, capsys):
     content = {"images": [], "categories": [{"id": 1, "name": "dog"}], "annotations": [stray]}
     (tmp_path / "instances.json").write_text(json.dumps(content))
     assert command("coco", tmp_path / "instances.json", images, tmp_path / "out") == 1
-    assert "annotation 5 is of image 9 and category 1" in capsys.readouterr().err
+    assert "annotation 5 of image 9 and category 1" in capsys.readouterr().err
 
 
 def test_ram_json(tmp_path, images):
@@ -213,7 +214,7 @@ def test_nus_wide_tags_and_concepts(tmp_path, nus_wide):
     [
         ("Labels/Labels_tiger_Train.txt", "0\n", "has 1 rows, but the image list has 2"),
         ("Labels/Labels_tiger_Train.txt", "0\n1\n1\n", "has more rows than the image list, which has 2"),
-        ("Labels/Labels_tiger_Train.txt", "0\n-1\n", "row 2: a label must be 0 or 1, got '-1'"),
+        ("Labels/Labels_tiger_Train.txt", "0\n2\n", "row 2: a label must be 0 or 1, or -1 for unknown, got '2'"),
         ("AllTags1k.txt", "1 1 1\n1 0\n", "row 2: expected 3 columns of 0 or 1, got 2"),
     ],
 )
@@ -243,7 +244,7 @@ def test_multiscene(tmp_path, images):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,Apron\n0.jpg,2\n", "row 1: a label must be 0 or 1, got '2'"),
+        ("image,Apron\n0.jpg,2\n", "row 1: a label must be 0 or 1, or -1 for unknown, got '2'"),
         ("image,Apron\n0.jpg,1,0\n", "row 1: expected 1 labels of 0 or 1, got 2 cells"),
         ("image\n0.jpg\n", "must have a header"),
         ("", "must have a header"),
@@ -621,3 +622,74 @@ def test_labels_to_keep_may_be_spelt_otherwise(tmp_path, images, capsys):
         both.keep({"HandBag": "HandBag"})
     with pytest.raises(ValueError, match="'Hat' is to be kept twice"):
         Annotations(["Hat"], []).keep({"hat": "hat", "Hat": "cap"})
+
+
+def coco_source(tmp_path, *, name="0.jpg", category="cat", bbox=(1, 2, 3, 4), encoding="utf-8") -> Path:
+    content = {
+        "images": [{"id": 1, "file_name": name}],
+        "categories": [{"id": 1, "name": category}],
+        "annotations": [{"id": 7, "image_id": 1, "category_id": 1, "bbox": bbox}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content), encoding=encoding)
+    return tmp_path / "coco.json"
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"name": "images\\0.jpg"}, "images/0.jpg"),
+        ({"name": "images/0.jpg", "encoding": "utf-8-sig"}, "images/0.jpg"),
+        ({"name": "images/0.jpg", "category": "cat "}, "images/0.jpg"),
+        ({"name": "images/0.jpg", "bbox": []}, "images/0.jpg"),
+        ({"name": "images/0.jpg", "bbox": None}, "images/0.jpg"),
+    ],
+)
+def test_coco_as_other_tools_write_it(tmp_path, images, options, path):
+    assert command("coco", coco_source(tmp_path, **options), tmp_path, tmp_path / "out") == 0
+    ((row,), report) = rows(tmp_path / "out"), json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (row["path"], row["labels"]) == (path, ["cat"])
+    assert len(row["boxes"]) == (1 if options.get("bbox", True) else 0)
+    assert len(report["notes"]) == (0 if row["boxes"] else 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bbox": [1, 2, 3]}, r"coco\.json: annotation 7 of image 1: `bbox` must be"),
+        ({"bbox": [1, 2, 3, "4"]}, r"coco\.json: annotation 7 of image 1: `bbox` must be"),
+        ({"category": ""}, r"coco\.json: The label '' cannot stand"),
+        ({"category": 3}, r"coco\.json does not have the form"),
+    ],
+)
+def test_coco_errors_name_file_and_annotation(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        read_coco(coco_source(tmp_path, **options), tmp_path)
+
+
+def test_marks_may_be_truth_values_and_unknown(tmp_path, images):
+    (tmp_path / "a.csv").write_text("image,a,b,c\n0.jpg,True,false,-1\n1.jpg,FALSE,1,0\n2.jpg,0,-1.0,-1\n")
+    assert command("multiscene", tmp_path / "a.csv", images, tmp_path / "out") == 0
+    written = rows(tmp_path / "out")
+    assert [row["labels"] for row in written] == [["a"], ["b"], []]
+    assert [row["unknown_labels"] for row in written] == [["c"], [], ["b", "c"]]
+    (tmp_path / "keep.txt").write_text("c\tx\na\n")
+    assert command("multiscene", tmp_path / "a.csv", images, tmp_path / "kept", "--labels", tmp_path / "keep.txt") == 0
+    assert [row["unknown_labels"] for row in rows(tmp_path / "kept")] == [["x"], [], ["x"]]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_tables_may_say_unknown(tmp_path, images, form):
+    text = {
+        "csv": "path,labels,unknown_labels\n0.jpg,a,b|c\n1.jpg,b,\n0.jpg,c,\n",
+        "jsonl": '{"path": "0.jpg", "labels": ["a"], "unknown_labels": ["b", "c"]}\n'
+        '{"path": "1.jpg", "labels": ["b"]}\n{"path": "0.jpg", "labels": ["c"]}\n',
+    }[form]
+    (tmp_path / f"a.{form}").write_text(text)
+    assert command("table", tmp_path / f"a.{form}", images, tmp_path / "out") == 0
+    first, second = rows(tmp_path / "out")
+    assert (first["labels"], first["unknown_labels"]) == (["a", "c"], ["b"])
+    assert (second["labels"], second["unknown_labels"]) == (["b"], [])
+    for streaming in (True, False):
+        dataset, reader = DatasetSpec(tmp_path / "out", "train", label_column="labels", streaming=streaming).open()
+        read = [reader.read(row) for row in dataset]
+        assert [(row.labels, row.unknown) for row in read] == [(["a", "c"], ("b",)), (["b"], ())]
