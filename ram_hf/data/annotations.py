@@ -1,17 +1,28 @@
 """Annotations as people have them on disk: one reader for each format, all with the same result."""
 
+import ast
 import csv
 import functools
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypedDict
 
 from ..model.suggestions import did_you_mean
+from .label_set import plain_name
 
 _Options = ParamSpec("_Options")
+UNKNOWN_COLUMN = "unknown_labels"  # of prepared rows: labels that nobody has looked for in the image
+_MARKS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1, "-1": -1, "-1.0": -1}
+_MORE = "\n"  # key of the cells beyond those of the header
+_SEPARATORS = ("|", ";", ",")
+_NO_LABEL = {"", "nan", "NaN", "None", "null", "NULL", "<NA>", "set()"}  # what programs write for an empty cell
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_LIST = re.compile(rf"[\[({{]\s*(?:(?:{_QUOTED})(?:[\s,]+(?:{_QUOTED}))*\s*,?)?\s*[\])}}]")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
@@ -32,6 +43,7 @@ class AnnotatedImage(NamedTuple):
     file: Path
     labels: list[str]
     boxes: list[Box] | None = None
+    unknown: Sequence[str] = ()  # labels that nobody has looked for in it
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,7 @@ class Annotations:
         images: the images, in the order of the source; whether the files exist is not looked at.
         has_boxes: whether the images carry boxes.
         label_groups: named parts of `labels` that get label files of their own.
+        notes: sentences on what was read otherwise than it stands there.
 
     Raises:
         TypeError: when a label is not a string.
@@ -54,6 +67,7 @@ class Annotations:
     images: list[AnnotatedImage]
     has_boxes: bool = False
     label_groups: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for label in self.labels:
@@ -65,7 +79,7 @@ class Annotations:
             raise ValueError(f"The label {_first_repeated(self.labels)!r} is listed twice.")
         known = set(self.labels)
         for image in self.images:
-            if unknown := [label for label in image.labels if label not in known]:
+            if unknown := [label for label in (*image.labels, *image.unknown) if label not in known]:
                 raise ValueError(
                     f"The picture {image.name!r} has the label {unknown[0]!r}, which is not among the "
                     f"{len(known)} labels listed. {did_you_mean(unknown[0], self.labels)}"
@@ -75,40 +89,118 @@ class Annotations:
         """Keep some labels only, under new names; images stay, with the labels that remain.
 
         Args:
-            renamed: new name by the name in the source, in the order in which the labels will be listed.
+            renamed: new name by the name in the source, in the order in which the labels will be listed. A name that
+                only differs in case, blanks, hyphens or the like from one in the source is taken as that one.
 
         Raises:
             ValueError: when a name is not among `labels`.
         """
-        if absent := [label for label in renamed if label not in self.labels]:
-            hint = did_you_mean(absent[0], self.labels)
-            raise ValueError(f"The label {absent[0]!r} to keep is not in the source. {hint}")
+        in_source = {label: self._spelt_in_source(label) for label in renamed}
+        renamed = {in_source[label]: new for label, new in renamed.items()}
+        if len(renamed) < len(in_source):
+            raise ValueError(f"The label {_first_repeated(list(in_source.values()))!r} is to be kept twice.")
+        other = [f"{label!r} as {there!r}" for label, there in in_source.items() if label != there]
+        notes = (
+            [f"{len(other)} labels to keep are spelt otherwise in the source: {', '.join(other)}."] if other else []
+        )
         images = [
             image._replace(
                 labels=_renamed(image.labels, renamed),
                 boxes=image.boxes
                 and [{**box, "label": renamed[box["label"]]} for box in image.boxes if box["label"] in renamed],
+                unknown=_renamed(image.unknown, renamed),
             )
             for image in self.images
         ]
         groups = {name: _renamed(labels, renamed) for name, labels in self.label_groups.items()}
-        return Annotations(list(dict.fromkeys(renamed.values())), images, self.has_boxes, groups)
+        labels = list(dict.fromkeys(renamed.values()))
+        return Annotations(labels, images, self.has_boxes, groups, self.notes + notes)
+
+    def _spelt_in_source(self, label: str) -> str:
+        alike = [name for name in self.labels if plain_name(name) == plain_name(label)]
+        if label in self.labels:
+            return label
+        if len(alike) != 1:
+            hint = did_you_mean(label, self.labels)
+            raise ValueError(f"The label {label!r} to keep is not in the source. {hint}")
+        return alike[0]
 
 
 def _naming_the_source(
     read: Callable[Concatenate[Path, Path, _Options], Annotations],
 ) -> Callable[Concatenate[Path, Path, _Options], Annotations]:
-    """Turn what a file of another form makes Python raise into one error that names the file."""
+    """Turn what a file of another form makes Python raise into one error that names the file.
+
+    What holds for every format is done here too: images are found under the folder, and repeated ones merged.
+    """
 
     @functools.wraps(read)
     def reader(annotations: Path, images: Path, *args: _Options.args, **kwargs: _Options.kwargs) -> Annotations:
         try:
-            return read(annotations, images, *args, **kwargs)
-        except (KeyError, TypeError, csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
-            found = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{annotations} does not have the form of its format ({found}).") from error
+            found = read(annotations, images, *args, **kwargs)
+        except (AttributeError, KeyError, TypeError, csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{annotations} does not have the form of its format ({reason}).") from error
+        except ValueError as error:
+            if annotations.name in str(error):
+                raise
+            raise ValueError(f"{annotations}: {error}") from error
+        return _with_images_merged(_with_images_found(found, images))
 
     return reader
+
+
+def _with_images_found(annotations: Annotations, folder: Path) -> Annotations:
+    """Look for absolute paths of another machine under `folder`, by their longest tail that is there."""
+    found: dict[str, AnnotatedImage] = {}  # by the name in the annotations
+    for image in annotations.images:
+        if (tail := _tail_under(folder, image)) is not None:
+            found[image.name] = image._replace(name=tail, file=folder / tail)
+    if not found:
+        return annotations
+    names: dict[str, str] = {}
+    for name, image in found.items():
+        if (other := names.setdefault(image.name, name)) != name:
+            raise ValueError(
+                f"{other!r} and {name!r} are not on this machine, and under {folder} there is one {image.name!r} for "
+                "both. Give the folder that has them apart."
+            )
+    name, image = next(iter(found.items()))
+    note = f"{len(found)} absolute paths were looked for under {folder}, such as {name!r}, which is {image.name!r}."
+    images = [
+        image._replace(name=found[image.name].name, file=found[image.name].file) if image.name in found else image
+        for image in annotations.images
+    ]
+    return replace(annotations, images=images, notes=[*annotations.notes, note])
+
+
+def _tail_under(folder: Path, image: AnnotatedImage) -> str | None:
+    windows = PureWindowsPath(image.name)  # takes both kinds of slashes
+    if not (PurePosixPath(image.name).is_absolute() or windows.is_absolute()) or image.file.exists():
+        return None
+    parts = windows.parts[1:]
+    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((tail for tail in tails if (folder / tail).is_file()), None)
+
+
+def _with_images_merged(annotations: Annotations) -> Annotations:
+    """Put the labels and boxes of all rows on an image into its first."""
+    merged: dict[Path, AnnotatedImage] = {}
+    for image in annotations.images:
+        key = Path(os.path.normpath(image.file))
+        first = merged.get(key)
+        if first is None:
+            merged[key] = image
+        else:
+            labels, boxes = list(dict.fromkeys(first.labels + image.labels)), (first.boxes or []) + (image.boxes or [])
+            unknown = [name for name in dict.fromkeys((*first.unknown, *image.unknown)) if name not in labels]
+            merged[key] = first._replace(
+                labels=labels, boxes=boxes if annotations.has_boxes else None, unknown=unknown
+            )
+    if num_merged := len(annotations.images) - len(merged):
+        note = f"{num_merged} rows name an image of an earlier row: their labels are put together."
+        return replace(annotations, images=list(merged.values()), notes=[*annotations.notes, note])
+    return annotations
 
 
 @_naming_the_source
@@ -123,25 +215,35 @@ def read_coco(annotations: Path, images: Path) -> Annotations:
         ValueError: when the file has another form, or an annotation belongs to no image or category.
     """
     content = _read_json(annotations, ("images", "annotations", "categories"))
-    categories = {category["id"]: category["name"] for category in content["categories"]}
+    categories = {category["id"]: category["name"].strip() for category in content["categories"]}
+    labels: dict[int, list[str]] = {image["id"]: [] for image in content["images"]}
     boxes: dict[int, list[Box]] = {image["id"]: [] for image in content["images"]}
+    num_boxless = 0
     for item in content["annotations"]:
+        place = f"annotation {item.get('id')} of image {item['image_id']}"
         if item["image_id"] not in boxes or item["category_id"] not in categories:
             raise ValueError(
-                f"{annotations}: annotation {item.get('id')} is of image {item['image_id']} and category "
-                f"{item['category_id']}, but there is no such image or no such category."
+                f"{place} and category {item['category_id']}: there is no such image or no such category."
             )
-        x, y, width, height = item["bbox"]
         label = categories[item["category_id"]]
-        boxes[item["image_id"]].append(Box(label=label, x0=x, y0=y, x1=x + width, y1=y + height))
+        labels[item["image_id"]].append(label)
+        if item.get("bbox"):
+            boxes[item["image_id"]].append(_coco_box(label, item["bbox"], place))
+        else:
+            num_boxless += 1
     return Annotations(
         [categories[key] for key in sorted(categories)],
-        [
-            _image(images, image["file_name"], [box["label"] for box in boxes[image["id"]]], boxes[image["id"]])
-            for image in content["images"]
-        ],
+        [_image(images, image["file_name"], labels[image["id"]], boxes[image["id"]]) for image in content["images"]],
         has_boxes=True,
+        notes=[f"{num_boxless} annotations have no box: their labels are kept."] if num_boxless else [],
     )
+
+
+def _coco_box(label: str, corners: Any, place: str) -> Box:
+    if not (isinstance(corners, list) and len(corners) == 4 and all(type(each) in (int, float) for each in corners)):
+        raise ValueError(f"{place}: `bbox` must be [x, y, width, height], got {corners!r}.")
+    x, y, width, height = corners
+    return Box(label=label, x0=x, y0=y, x1=x + width, y1=y + height)
 
 
 @_naming_the_source
@@ -252,28 +354,33 @@ def read_nus_wide(
         )
     names = [line.replace("\\", "/") for line in _lines(annotations)]
     labels: list[list[str]] = [[] for _ in names]
+    unknown: list[list[str]] = [[] for _ in names]
     groups: dict[str, list[str]] = {"tags": [], "concepts": []}
     for concept, file in _concept_files(concepts, split) if concepts else ():
         groups["concepts"].append(concept)
         for row, (mark,) in enumerate(_mark_lines(file, len(names), 1)):
-            if mark:
-                labels[row].append(concept)
+            (labels if mark == 1 else unknown)[row].extend([concept] if mark else [])
     if tags and tag_list:
         tag_names = _lines(tag_list)
         skipped = set(groups["concepts"])
         groups["tags"] = [tag for tag in tag_names if tag not in skipped]
         for row, marks in enumerate(_mark_lines(tags, len(names), len(tag_names))):
-            labels[row].extend(tag for tag, mark in zip(tag_names, marks, strict=True) if mark and tag not in skipped)
+            for tag, mark in zip(tag_names, marks, strict=True):
+                if mark and tag not in skipped:
+                    (labels if mark == 1 else unknown)[row].append(tag)
     return Annotations(
         groups["tags"] + groups["concepts"],
-        [_image(images, name, row) for name, row in zip(names, labels, strict=True)],
+        [
+            _image(images, name, held, None, not_looked_for)
+            for name, held, not_looked_for in zip(names, labels, unknown, strict=True)
+        ],
         label_groups={name: group for name, group in groups.items() if group},
     )
 
 
 @_naming_the_source
 def read_multiscene(annotations: Path, images: Path) -> Annotations:
-    """Read MultiScene's CSV, or any other with an image in the first column and a 0 or 1 in one for each label.
+    """Read MultiScene's CSV, or any other with an image in the first column and 1, 0 or -1 (unknown) for each label.
 
     Args:
         annotations: the CSV file; an image's name may lack its ending.
@@ -315,30 +422,73 @@ def read_mlrsnet(annotations: Path, images: Path) -> Annotations:
 def read_table(annotations: Path, images: Path, *, separator: str = "|") -> Annotations:
     """Read a CSV or JSONL file with `path` and `labels`; its labels are all that occur, in alphabetical order.
 
+    A third column `unknown_labels` may hold, in the same form, labels that nobody has looked for in the image.
+
     Args:
-        annotations: `.csv` with a header, or `.jsonl` with one object a line, whose `labels` is a list.
+        annotations: `.csv` with a header, or `.jsonl` with one object a line, whose `labels` is a list. A CSV cell may
+            also hold a list as Python, NumPy and pandas write it; `nan`, `None` and the like are no label.
         images: folder that the paths are relative to.
         separator: what stands between the labels of a CSV cell.
 
     Raises:
-        ValueError: when the file is neither, or a row has no path or no labels of the right form.
+        ValueError: when the file is neither, a row has no path or no labels of the right form, or more cells than the
+            header.
     """
     if annotations.suffix.lower() not in (".csv", ".jsonl"):
         raise ValueError(f"A table of pictures must end in .csv or .jsonl, got {annotations.name!r}.")
     is_csv = annotations.suffix.lower() == ".csv"
     rows = []
-    for number, row in _csv_rows(annotations) if is_csv else _jsonl_rows(annotations):
-        path, labels = row.get("path"), row.get("labels")
-        if is_csv and isinstance(labels, str):
-            labels = [stripped for label in labels.split(separator) if (stripped := label.strip())]
+    no_label: Counter[str] = Counter()
+    for number, row in _csv_rows(annotations, separator) if is_csv else _jsonl_rows(annotations):
+        path, labels, place = row.get("path"), row.get("labels"), f"{annotations}, row {number}"
+        if "labels" in row and (text := str(labels).strip()) in _NO_LABEL:
+            no_label.update([text] if text else [])
+            labels = []
+        elif is_csv and isinstance(labels, str):
+            labels = _cell_labels(labels, separator, place)
         if not (isinstance(path, str) and path and isinstance(labels, list) and _is_strings(labels)):
             expected = f"labels separated by {separator!r}" if is_csv else "a list of strings"
             raise ValueError(
-                f"{annotations}, row {number}: expected a `path` and `labels` ({expected}), got the columns "
+                f"{place}: expected a `path` and `labels` ({expected}), got the columns "
                 f"{_names(row)} with {path!r} and {labels!r}."
             )
-        rows.append(_image(images, path, labels))
-    return Annotations(sorted({label for row in rows for label in row.labels}), rows)
+        rows.append(_image(images, path, labels, None, _unknown_of(row, separator if is_csv else None, place)))
+    names = sorted({label for row in rows for label in (*row.labels, *row.unknown)})
+    notes = [f"{count} rows say {text!r} for their labels: they have none." for text, count in no_label.items()]
+    return Annotations(names, rows, notes=notes + (_other_separators(names, separator) if is_csv else []))
+
+
+def _unknown_of(row: dict[str, Any], separator: str | None, place: str) -> list[str]:
+    value = row.get(UNKNOWN_COLUMN)
+    if value is None or str(value).strip() in _NO_LABEL:
+        return []
+    if separator is not None and isinstance(value, str):
+        return _cell_labels(value, separator, place)
+    if not (isinstance(value, list) and _is_strings(value)):
+        raise ValueError(f"{place}: `{UNKNOWN_COLUMN}` must be a list of strings, got {value!r}.")
+    return value
+
+
+def _cell_labels(cell: str, separator: str, place: str) -> list[str]:
+    cell = cell.strip()
+    if _LIST.fullmatch(cell):
+        labels = [str(ast.literal_eval(quoted)) for quoted in re.findall(_QUOTED, cell)]
+    elif cell.startswith("[") and cell.endswith("]"):
+        raise ValueError(f"{place}: the list {cell!r} must have quotes around each of its labels.")
+    else:
+        labels = cell.split(separator)
+    return [stripped for label in labels if (stripped := label.strip())]
+
+
+def _other_separators(labels: Sequence[str], separator: str) -> list[str]:
+    notes = []
+    for other in _SEPARATORS:
+        if other != separator and (held := [label for label in labels if other in label]):
+            notes.append(
+                f"{len(held)} labels hold {other!r}, such as {held[0]!r}: if it stands between labels, pass "
+                f"`--separator {other!r}`."
+            )
+    return notes
 
 
 def read_label_names(file: Path) -> dict[str, str]:
@@ -363,8 +513,15 @@ def read_label_names(file: Path) -> dict[str, str]:
     return renamed
 
 
-def _image(folder: Path, name: str, labels: Iterable[str], boxes: list[Box] | None = None) -> AnnotatedImage:
-    return AnnotatedImage(name, folder / name, list(dict.fromkeys(labels)), boxes)
+def _image(
+    folder: Path, name: str, labels: Iterable[str], boxes: list[Box] | None = None, unknown: Iterable[str] = ()
+) -> AnnotatedImage:
+    if "\\" in name and not PureWindowsPath(name).is_absolute() and not (folder / name).exists():
+        name = name.replace("\\", "/")  # written on Windows
+    names = list(dict.fromkeys(labels))
+    return AnnotatedImage(
+        name, folder / name, names, boxes, [label for label in dict.fromkeys(unknown) if label not in names]
+    )
 
 
 def _renamed(labels: Iterable[str], renamed: dict[str, str]) -> list[str]:
@@ -388,16 +545,24 @@ def _lines(file: Path) -> list[str]:
 
 
 def _read_json(file: Path, keys: Sequence[str]) -> dict[str, Any]:
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = json.loads(file.read_text(encoding="utf-8-sig"))
     if not isinstance(content, dict) or any(not isinstance(content.get(key), list) for key in keys):
         found = _names(content) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{file} must hold an object with the lists {list(keys)}, got {found}.")
     return content
 
 
-def _csv_rows(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:
+def _csv_rows(file: Path, separator: str) -> Iterable[tuple[int, dict[str, Any]]]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        yield from enumerate(csv.DictReader(lines, strict=True), start=1)
+        for number, row in enumerate(csv.DictReader(lines, strict=True, restkey=_MORE), start=1):
+            more = row.pop(_MORE, [])
+            if any(cell.strip() for cell in more):
+                cells = [*row.values(), *more]
+                raise ValueError(
+                    f"{file}, row {number}: the header names {len(row)} columns, but there are {len(cells)} cells, "
+                    f"{cells}. All labels of an image stand in one cell, with {separator!r} between them."
+                )
+            yield number, row
 
 
 def _jsonl_rows(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:
@@ -417,8 +582,9 @@ def _read_marks_csv(file: Path, folder: Path) -> tuple[list[str], list[Annotated
     for number, (name, *cells) in enumerate(rows, start=1):
         if len(cells) != len(labels):
             raise ValueError(f"{file}, row {number}: expected {len(labels)} labels of 0 or 1, got {len(cells)} cells.")
-        marks = _zeros_and_ones(cells, f"{file}, row {number}")
-        images.append(_image(folder, _with_suffix(folder, name.strip()), _marked(labels, marks)))
+        marks = _read_marks(cells, f"{file}, row {number}")
+        unknown = [label for label, mark in zip(labels, marks, strict=True) if mark == -1]
+        images.append(_image(folder, _with_suffix(folder, name.strip()), _marked(labels, marks), None, unknown))
     return labels, images
 
 
@@ -428,15 +594,14 @@ def _with_suffix(folder: Path, name: str) -> str:
     return next((name + suffix for suffix in _IMAGE_SUFFIXES if (folder / (name + suffix)).is_file()), name)
 
 
-def _zeros_and_ones(cells: Sequence[str], place: str) -> list[bool]:
-    values = {"0": False, "1": True, "0.0": False, "1.0": True}
+def _read_marks(cells: Sequence[str], place: str) -> list[int]:
     try:
-        return [values[cell.strip()] for cell in cells]
+        return [_MARKS[cell.strip().lower()] for cell in cells]
     except KeyError as error:
-        raise ValueError(f"{place}: a label must be 0 or 1, got {error.args[0]!r}.") from None
+        raise ValueError(f"{place}: a label must be 0 or 1, or -1 for unknown, got {error.args[0]!r}.") from None
 
 
-def _mark_lines(file: Path, num_lines: int, num_columns: int) -> Iterable[list[bool]]:
+def _mark_lines(file: Path, num_lines: int, num_columns: int) -> Iterable[list[int]]:
     count = 0
     with file.open(encoding="utf-8") as lines:
         for cells in (line.split() for line in lines):
@@ -445,7 +610,7 @@ def _mark_lines(file: Path, num_lines: int, num_columns: int) -> Iterable[list[b
             count += 1
             if count > num_lines or len(cells) != num_columns:
                 break
-            yield _zeros_and_ones(cells, f"{file}, row {count}")
+            yield _read_marks(cells, f"{file}, row {count}")
         else:
             if count == num_lines:
                 return
@@ -511,10 +676,11 @@ def _marks(value: Any, names: list[str], labels: list[str], file: Path) -> Any:
 
 
 def _marked(labels: Sequence[str], marks: Iterable[Any]) -> list[str]:
-    return [label for label, mark in zip(labels, marks, strict=True) if mark]
+    return [label for label, mark in zip(labels, marks, strict=True) if mark == 1]
 
 
 __all__ = [
+    "UNKNOWN_COLUMN",
     "AnnotatedImage",
     "Annotations",
     "Box",

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..model.images import read_image
+from .label_census import LabelCensus
 from .sources import AnyDataset, Box, RowReader
 from .streams import START, RawRow, RowStream, StreamItem, StreamState, one_pass_batches
 from .transforms import EvalTransform
@@ -37,6 +38,7 @@ class Sample(NamedTuple):
     # [x0, y0, x1, y1] in pixels by label name, if the reader has them
     boxes: dict[str, list[list[float]]] | None = None
     size: tuple[int, int] | None = None  # width and height of the upright image, in pixels
+    other_labels: tuple[str, ...] = ()  # that the row has and no column is for
 
 
 class Inputs(TypedDict):
@@ -95,7 +97,8 @@ class PrepareRow:
         labels[[self._columns[name] for name in names if name in self._columns]] = 1
         labels[[self._columns[name] for name in unknown if name in self._columns]] = _UNKNOWN
         boxes_by_label = None if boxes is None else self._boxes_by_label(boxes)
-        return Sample(self._transform(image, rng), labels, boxes_by_label, image.size)
+        others = tuple(name for name in names if name not in self._columns)
+        return Sample(self._transform(image, rng), labels, boxes_by_label, image.size, others)
 
     def _boxes_by_label(self, boxes: Sequence[Box]) -> dict[str, list[list[float]]]:
         by_label: dict[str, list[list[float]]] = {}
@@ -134,10 +137,11 @@ class BatchLoader:
         num_workers: threads that prepare two batches ahead, next to one that reads; 0 does all of it in the caller's
             thread.
         skip_broken: pass over rows that cannot be prepared, with a warning, instead of raising.
+        census: counts the labels of the samples, if given.
 
     Raises:
         ValueError: when a number is out of its range; while iterating, when a row cannot be prepared: the message has
-            its epoch and position.
+            its epoch and position; or, with `skip_broken`, when no row of a whole epoch can be.
 
     Example:
         >>> with BatchLoader(stream, prepare, batch_size=32, num_workers=2) as loader:
@@ -153,6 +157,7 @@ class BatchLoader:
         batch_size: int,
         num_workers: int = 0,
         skip_broken: bool = False,
+        census: LabelCensus | None = None,
     ) -> None:
         if batch_size < 1 or num_workers < 0:
             raise ValueError(
@@ -164,6 +169,7 @@ class BatchLoader:
         self._num_workers = num_workers
         self._prefetch = _BATCHES_AHEAD * batch_size
         self._skip_broken = skip_broken
+        self._census = census
         self._state = START.copy()
         self._running: Generator[LoadedBatch, None, None] | None = None
 
@@ -199,10 +205,23 @@ class BatchLoader:
             self._prepare_item, self._stream.items(self._state), num_workers=self._num_workers, prefetch=self._prefetch
         )
         samples: list[Sample] = []
+        # The last epoch that gave a sample, or of which only the end will be seen.
+        fruitful = self._state["epoch"] - (self._state["row"] == 0)
+        first_whole = fruitful + 1
         try:
             for state, sample in prepared:
+                if self._census is not None and state["epoch"] > first_whole:
+                    self._census.is_complete = True
                 if sample is None:
+                    if state["epoch"] > fruitful + 1:
+                        raise ValueError(
+                            f"Not one row of epoch {fruitful + 1} on rank {self._stream.rank} could be read; the "
+                            "warnings above say why."
+                        )
                     continue
+                fruitful = state["epoch"]
+                if self._census is not None:
+                    self._census.note(sample.labels, sample.other_labels)
                 samples.append(sample)
                 if len(samples) == self._batch_size:
                     self._state = state
@@ -232,6 +251,7 @@ def evaluation_batches(
     rank: int = 0,
     world_size: int = 1,
     num_workers: int = 0,
+    passed_over: list[str] | None = None,
 ) -> Generator[tuple[int, EvaluationInputs], None, None]:
     """Prepare this rank's batches of one pass over a dataset (see [`one_pass_batches`]).
 
@@ -242,35 +262,45 @@ def evaluation_batches(
         rank: of this process.
         world_size: number of processes.
         num_workers: as for [`BatchLoader`].
+        passed_over: if given, rows that cannot be prepared are left out with a warning, and what is wrong with them is
+            added here; a batch that nothing is left of does not come.
 
     Returns:
         Generator of (number of the batch, inputs); numbers and inputs depend neither on `world_size` nor on
         `num_workers`. Close it when leaving early.
 
     Raises:
-        ValueError: when a row cannot be prepared; the message names its index.
+        ValueError: when a row cannot be prepared and there is no `passed_over`; the message names its index.
     """
     batches = one_pass_batches(dataset, batch_size, rank=rank, world_size=world_size)
     rows = (
         (number, place, len(batch) - 1 == place, row) for number, batch in batches for place, row in enumerate(batch)
     )
 
-    def prepare_row(item: tuple[int, int, bool, RawRow]) -> tuple[int, bool, Sample]:
+    def prepare_row(item: tuple[int, int, bool, RawRow]) -> tuple[int, bool, Sample | None]:
         number, place, is_last, row = item
-        sample = _prepare_named(prepare, row, np.random.default_rng(0), f"row {number * batch_size + place}")
+        sample: Sample | None = None
+        try:
+            sample = _prepare_named(prepare, row, np.random.default_rng(0), f"row {number * batch_size + place}")
+        except ValueError as error:
+            if passed_over is None:
+                raise
+            logger.warning("Passed over: %s", error)
+            passed_over.append(str(error))
         return number, is_last, sample
 
     return _grouped(map_ahead(prepare_row, rows, num_workers=num_workers, prefetch=_BATCHES_AHEAD * batch_size))
 
 
 def _grouped(
-    prepared: Generator[tuple[int, bool, Sample], None, None],
+    prepared: Generator[tuple[int, bool, Sample | None], None, None],
 ) -> Generator[tuple[int, EvaluationInputs], None, None]:
     samples: list[Sample] = []
     try:
         for number, is_last, sample in prepared:
-            samples.append(sample)
-            if is_last:
+            if sample is not None:
+                samples.append(sample)
+            if is_last and samples:
                 inputs: EvaluationInputs = {**collate(samples)}
                 if samples[0].boxes is not None:
                     inputs["boxes"] = [sample.boxes for sample in samples]

@@ -153,7 +153,7 @@ def _summary(report: dict[str, Any], output_dir: Path) -> str:
     if missing or broken:
         first = ", ".join([*missing, *broken][:_NAMED_IN_SUMMARY])
         lines.append(f"Left out: {len(missing)} missing, {len(broken)} broken, first {first}; report.json names all.")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *report["notes"]]) + "\n"
 
 
 __all__ = ["add_arguments", "run"]

@@ -1,6 +1,7 @@
 """Names of the labels, split into those seen in training and those that are not."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -102,8 +103,13 @@ def read_label_list(value: LabelList) -> list[str]:
     return names
 
 
+def plain_name(name: str) -> str:
+    """A name without what people write in many ways: case, blanks, hyphens, underscores, and `&` or `and`."""
+    return re.sub(r"[\s_-]+", "", name.casefold().replace("&", "and")) or name
+
+
 def _quoted(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-__all__ = ["LabelList", "LabelSet", "read_label_list"]
+__all__ = ["LabelList", "LabelSet", "plain_name", "read_label_list"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import whole_folder, write_whole
-from .annotations import AnnotatedImage, Annotations
+from .annotations import UNKNOWN_COLUMN, AnnotatedImage, Annotations
 from .shards import ShardFiles, write_lines
 
 _MISSING = "missing"
@@ -32,7 +32,8 @@ def write_shards(
     """Write images and labels as parquet shards; every image is decoded once, to see that it can be.
 
     The columns are `image` (the bytes of the file, unchanged), `labels` (distinct names, in the order of
-    `annotations.labels`), `path` and, where the source has them, `boxes` ({label, x0, y0, x1, y1} in pixels). Beside
+    `annotations.labels`), `path` and, where the source has them, `unknown_labels` (that nobody has looked for) and
+    `boxes` ({label, x0, y0, x1, y1} in pixels). Beside
     the shards stand `labels.txt`, a `labels_<group>.txt` for each label group, `report.json`, and a `README.md` that
     tells `datasets.load_dataset(output_dir)` which files belong to the split and how many rows it has. The same input
     gives the same bytes.
@@ -80,6 +81,9 @@ class _ShardWriter:
         from datasets import Image, List, Value
 
         columns = {"image": Image(), "labels": List(Value("string")), "path": Value("string")}
+        self._has_unknown = any(image.unknown for image in annotations.images)
+        if self._has_unknown:
+            columns[UNKNOWN_COLUMN] = List(Value("string"))
         if annotations.has_boxes:
             corners = {name: Value("float32") for name in ("x0", "y0", "x1", "y1")}
             columns["boxes"] = List({"label": Value("string"), **corners})
@@ -96,6 +100,8 @@ class _ShardWriter:
     def add(self, image: AnnotatedImage, data: bytes) -> None:
         labels = sorted(set(image.labels), key=self._order.__getitem__)
         row: dict[str, Any] = {"image": {"bytes": data, "path": image.name}, "labels": labels, "path": image.name}
+        if self._has_unknown:
+            row[UNKNOWN_COLUMN] = list(image.unknown)
         if self._annotations.has_boxes:
             row["boxes"] = image.boxes or []
         self._files.add(row)
@@ -113,6 +119,7 @@ class _ShardWriter:
             "images_without_label": self._num_unlabelled,
             "images_of_label": {label: self._label_counts[label] for label in self._annotations.labels},
             "shards": names,
+            "notes": self._annotations.notes,
             "left_out": {
                 "missing": [name for name, failure in failures.items() if failure == _MISSING],
                 "broken": {name: failure for name, failure in failures.items() if failure != _MISSING},

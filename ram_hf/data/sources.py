@@ -12,7 +12,7 @@ import datasets
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ..model.suggestions import did_you_mean
-from .annotations import Box
+from .annotations import UNKNOWN_COLUMN, Box
 
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
@@ -145,6 +145,8 @@ class RowReader:
     | inside a struct or a list of structs, strings or `ClassLabel` | `label_column="objects.categories"` |
     | one column for each label: 1, 0, or -1 for unknown | `label_columns=["hat", "glasses"]` |
 
+    Beside `label_column`, a column `unknown_labels` may hold labels that nobody has looked for, in the same forms.
+
     Args:
         features: `dataset.features`; see [`RowReader.from_dataset`] for streams that do not know theirs.
         image_column: column with an `Image`, encoded bytes, or paths.
@@ -176,6 +178,10 @@ class RowReader:
         self._boxes_column = boxes_column
         self._box_names = None if boxes_column is None else _check_boxes(features, boxes_column)
         self.label_names: list[str] | None  # every label the features know, None where they are free strings
+        self._unknown_names: list[str] | None = None
+        self._has_unknown = label_columns is None and UNKNOWN_COLUMN in features
+        if self._has_unknown:
+            _, self._unknown_names = _resolve_labels(features, UNKNOWN_COLUMN)
         self._read_labels: Callable[[Mapping[str, Any]], tuple[list[str], tuple[str, ...]]]
         if label_columns:
             self.label_names = _check_truth_columns(features, label_columns)
@@ -184,7 +190,7 @@ class RowReader:
         else:
             self._path, self.label_names = _resolve_labels(features, str(label_column))
             self._read_labels = self._labels_from_leaves
-            self._label_tops = [self._path[0]]
+            self._label_tops = [self._path[0], *([UNKNOWN_COLUMN] if self._has_unknown else [])]
 
     @classmethod
     def from_dataset(cls, dataset: AnyDataset, **columns: Any) -> "RowReader":
@@ -248,7 +254,11 @@ class RowReader:
 
     def _labels_from_leaves(self, row: Mapping[str, Any]) -> tuple[list[str], tuple[str, ...]]:
         leaves = _leaves(row[self._path[0]], self._path[1:])
-        return list(dict.fromkeys(name for name in (_name(leaf, self.label_names) for leaf in leaves) if name)), ()
+        labels = _distinct(_name(leaf, self.label_names) for leaf in leaves)
+        if not self._has_unknown:
+            return labels, ()
+        unknown = _distinct(_name(leaf, self._unknown_names) for leaf in _leaves(row[UNKNOWN_COLUMN], ()))
+        return labels, tuple(name for name in unknown if name not in labels)
 
     def _read_boxes(self, value: Any) -> list[Box]:
         if isinstance(value, Mapping):  # a struct of lists
@@ -266,6 +276,10 @@ class RowReader:
 
 
 # --- labels ---------------------------------------------------------------------------------------------------------
+
+
+def _distinct(names: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _leaves(value: Any, path: Sequence[str]) -> Iterator[Any]:

@@ -19,6 +19,7 @@ def evaluate(
     batch_size: int = 32,
     num_workers: int = 4,
     max_images: int | None = None,
+    skip_broken: bool = False,
 ) -> EvaluationReport | None:
     """Load, open and judge, in as many processes as are running.
 
@@ -31,6 +32,7 @@ def evaluate(
         batch_size: images of one forward pass.
         num_workers: threads that decode.
         max_images: judge by the first so many rows.
+        skip_broken: pass over rows that cannot be read, and count them in the report.
 
     Returns:
         The report on the main process, None on the others.
@@ -57,6 +59,7 @@ def evaluate(
         batch_size=batch_size,
         num_workers=num_workers,
         max_images=max_images,
+        skip_broken=skip_broken,
         accelerator=accelerator,
     )
     is_main_process = accelerator.is_main_process

@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: 32)")
     parser.add_argument("--num-workers", type=int, default=4, metavar="N", help="threads that decode (default: 4)")
     parser.add_argument("--max-images", type=int, metavar="N", help="judge by the first N pictures")
+    parser.add_argument(
+        "--skip-broken", action="store_true", help="pass over pictures that cannot be read, and count them"
+    )
     parser.add_argument("--no-streaming", action="store_true", help="copy the dataset into the local cache first")
 
 
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         max_images=args.max_images,
+        skip_broken=args.skip_broken,
     )
     if report is None:  # another process speaks
         return 0

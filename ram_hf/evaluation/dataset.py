@@ -1,5 +1,6 @@
 """Evaluation on a dataset: rows in, report out."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +30,7 @@ def evaluate_on_dataset(
     batch_size: int = 32,
     num_workers: int = 4,
     max_images: int | None = None,
+    skip_broken: bool = False,
     accelerator: "Accelerator | None" = None,
 ) -> EvaluationReport:
     """Judge a model on the rows of a dataset: unseen labels alone (ZSL) and all labels (GZSL), or one plain list.
@@ -42,18 +44,20 @@ def evaluate_on_dataset(
         batch_size: images of one forward pass.
         num_workers: threads that decode.
         max_images: judge by the first so many rows.
+        skip_broken: pass over rows that cannot be read, with a warning, and count them in the report.
         accelerator: of the running processes; the report is the same for any number of them, to the last digit.
 
     Returns:
         [`EvaluationReport`]. Top-k metrics are left out for a k above the number of labels.
 
     Raises:
-        ValueError: when a label is not among those that the dataset knows, a row cannot be read,
-            or the processor does not squash.
+        ValueError: when a label is not among those that the dataset knows, a row cannot be read and `skip_broken`
+            is off, or no row can be, or the processor does not squash.
     """
     reader.check_labels(label_set.names)
     if max_images is not None:
         dataset = dataset.take(max_images)
+    passed_over: list[str] = []
     batches = evaluation_batches(
         dataset,
         PrepareRow(reader, EvalTransform.of(processor), label_names=label_set.names),
@@ -61,6 +65,7 @@ def evaluate_on_dataset(
         rank=0 if accelerator is None else accelerator.process_index,
         world_size=1 if accelerator is None else accelerator.num_processes,
         num_workers=num_workers,
+        passed_over=passed_over if skip_broken else None,
     )
     with torch.no_grad():
         label_ids = processor(labels=label_set.names)["input_ids"].to(model.device)
@@ -68,7 +73,7 @@ def evaluate_on_dataset(
         label_features = model.eval().get_label_features(label_ids)
         model.train(was_training)
     try:
-        return evaluate_model(
+        report = evaluate_model(
             model,
             batches,
             label_names=label_set.names,
@@ -79,6 +84,15 @@ def evaluate_on_dataset(
         )
     finally:
         batches.close()
+    num_passed_over = len(passed_over)
+    if accelerator is not None:
+        from accelerate.utils import gather_object
+
+        num_passed_over = sum(gather_object([num_passed_over]))
+    settings = report.settings.items()
+    return EvaluationReport(
+        {name: replace(setting, num_images_passed_over=num_passed_over) for name, setting in settings}
+    )
 
 
 def metric_names(label_set: LabelSet, *, pointing: bool) -> list[str]:

@@ -118,7 +118,7 @@ def evaluate_model(
     found = _merge([found] if accelerator is None else _gather(found))
     order = sorted(found.targets)
     if not order:
-        raise ValueError("There is nothing to evaluate: `batches` is empty.")
+        raise ValueError("There is nothing to evaluate: no image came in `batches`.")
     targets = np.concatenate([found.targets[index] for index in order])
     return EvaluationReport(
         {

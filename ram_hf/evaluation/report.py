@@ -60,6 +60,7 @@ class SettingReport:
         top_k: for each k, the metrics of the k best labels of each image.
         labels: one result for each label, in the order of the list.
         pointing: results of the pointing game by what points, `transport_plan` and `similarity`; empty without boxes.
+        num_images_passed_over: how many more there are that could not be read.
     """
 
     num_images: int
@@ -68,6 +69,7 @@ class SettingReport:
     top_k: Mapping[int, TopKMetrics]
     labels: Sequence[LabelResult]
     pointing: Mapping[str, PointingResult]
+    num_images_passed_over: int = 0
 
     @property
     def left_out_labels(self) -> list[str]:
@@ -89,6 +91,7 @@ class SettingReport:
         return {
             "num_images": self.num_images,
             "num_images_without_positives": self.num_images_without_positives,
+            "num_images_passed_over": self.num_images_passed_over,
             "mAP": self.mean_average_precision,
             **{name: value for k, values in self.top_k.items() for name, value in values.named(k).items()},
             "left_out_labels": self.left_out_labels,
@@ -160,6 +163,8 @@ def _remarks(report: SettingReport) -> str:
     remarks = [f"{report.num_images} images", f"{len(report.labels)} labels"]
     if report.num_images_without_positives:
         remarks.append(f"{report.num_images_without_positives} images hold none of them")
+    if report.num_images_passed_over:
+        remarks.append(f"{report.num_images_passed_over} more could not be read and were passed over")
     if left_out:
         shown = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
         remarks.append(f"{len(left_out)} labels without a positive image left out of the means ({shown})")

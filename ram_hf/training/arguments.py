@@ -105,7 +105,9 @@ class RamTrainingArguments:
     )
     skip_broken: bool = field(
         default=False,
-        metadata=_about("pass over training images that cannot be read, with a warning, instead of stopping"),
+        metadata=_about(
+            "pass over images that cannot be read, in training and in evaluation, with a warning, instead of stopping"
+        ),
     )
     shuffle_buffer: int = field(
         default=1000, metadata=_about("images from which a stream draws the next one at random; 0 keeps its order")

@@ -40,10 +40,17 @@ class Judge:
             _, reader = self._rows.open()
             reader.check_labels(label_set.names)
 
+    def is_due(self, progress: Progress, *, total_steps: int) -> bool:
+        """Whether the step that was just done, or gone on from, is still to be judged; the last one always is."""
+        due = progress.step % (self._arguments.eval_steps or total_steps) == 0
+        return self._rows is not None and due and progress.judged < progress.step < total_steps
+
     def evaluate(
         self, averaged: AveragedModel, progress: Progress, logbook: Logbook, accelerator: Accelerator
     ) -> EvaluationReport | None:
         """Judge the averaged weights, log and show the numbers, and write the model if it is the best so far.
+
+        What was learned has to be saved before: an image that cannot be read ends it.
 
         Returns:
             What was found; None without `eval_split`.
@@ -61,10 +68,12 @@ class Judge:
                 batch_size=self._arguments.eval_batch_size,
                 num_workers=self._arguments.num_workers,
                 max_images=self._arguments.max_eval_images,
+                skip_broken=self._arguments.skip_broken,
                 accelerator=accelerator,
             )
             if self._is_best(report.metrics(), progress):
                 averaged.write(Path(self._arguments.output_dir) / "best")
+        progress.judged = progress.step
         logbook.write_plain(progress.step, report.metrics())
         logbook.show(f"Step {progress.step}\n{report.to_table()}")
         logbook.restart_clock()

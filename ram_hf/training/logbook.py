@@ -19,9 +19,18 @@ class Logbook:
         first_step: step that the run goes on from; what the file holds of later steps is dropped, as they are done
             again.
         total_steps: of the run.
+        judges_again: whether the evaluation of `first_step` is done again too.
     """
 
-    def __init__(self, output_dir: Path, accelerator: Accelerator, *, first_step: int, total_steps: int):
+    def __init__(
+        self,
+        output_dir: Path,
+        accelerator: Accelerator,
+        *,
+        first_step: int,
+        total_steps: int,
+        judges_again: bool = False,
+    ):
         self._accelerator = accelerator
         self._path = output_dir / "metrics.jsonl"
         self._progress = tqdm(
@@ -36,11 +45,12 @@ class Logbook:
         self._started, self._images = time.perf_counter(), 0
         if accelerator.is_main_process and self._path.is_file():
             # Of a run that is done, the evaluation at the end is all that is done again.
-            is_done = first_step >= total_steps
+            judges_again |= first_step >= total_steps
             kept = [
                 line
                 for line in self._path.read_text().splitlines()
-                if (step := _step_of(line)) < first_step or (step == first_step and (not is_done or '"loss":' in line))
+                if (step := _step_of(line)) < first_step
+                or (step == first_step and (not judges_again or '"loss":' in line))
             ]
             write_whole(self._path, "".join(f"{line}\n" for line in kept))
 

@@ -1,4 +1,4 @@
-"""The training run, from top to bottom: prepare, step, log, evaluate, save."""
+"""The training run, from top to bottom: prepare, step, log, save, evaluate."""
 
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from .averaged_model import AveragedModel
 from .checkpointer import Checkpointer, move_aside
 from .ema import MovingAverage, TrainedWeights
 from .judge import Judge
+from .label_check import LabelCheck
 from .learner import Learner
 from .logbook import Logbook
 from .optimization import Optimizers, cosine_with_warmup, make_optimizers, parameter_groups
 from .prepared_model import prepare_model
 from .progress import ProcessState, Progress
 from .readings import Readings
-from .rows import number_of_rows, open_training
+from .rows import counted_before, number_of_rows, open_training
 from .step_counts import count_steps
 
 logger = logging.get_logger(__name__)
@@ -50,14 +51,15 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
             It comes when the step is logged, judged or saved, whichever is first, so that no such weights are kept.
         KeyboardInterrupt: when interrupted or terminated; a checkpoint is written first.
         OSError: when a checkpoint cannot be written; the one before it stays whole.
-        ValueError: when the arguments do not fit the data, the model or the checkpoint to go on from.
+        ValueError: when the arguments do not fit the data, the model or the checkpoint to go on from; or, after an
+            epoch at most, when not one image has a seen label.
     """
     # Prepare.
     accelerator, output_dir = _make_accelerator(arguments), Path(arguments.output_dir)
     set_seed(arguments.seed)
     label_set = LabelSet.from_options(arguments.seen_labels, arguments.unseen_labels)
     model, processor = prepare_model(arguments)
-    loader, dataset = open_training(
+    loader, dataset, census = open_training(
         arguments, label_set, processor, rank=accelerator.process_index, world_size=accelerator.num_processes
     )
     judge = Judge(arguments, label_set)
@@ -87,12 +89,24 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
     if not arguments.resume:
         move_aside(output_dir, accelerator)
     checkpointer.resume()
+    labels = LabelCheck(
+        census, counted_before(arguments, label_set), is_new=progress.step == 0, accelerator=accelerator
+    )
     readings = Readings(accelerator, model.temperatures, output_dir / "checkpoints")
-    logbook = Logbook(output_dir, accelerator, first_step=progress.step, total_steps=steps.total)
+    logbook = Logbook(
+        output_dir,
+        accelerator,
+        first_step=progress.step,
+        total_steps=steps.total,
+        judges_again=judge.is_due(progress, total_steps=steps.total),
+    )
     if accelerator.is_main_process:
         logger.warning("Training %s steps on %s process(es).", steps.total, accelerator.num_processes)
 
     with learner.released_at_the_end(), loader, stop_signals() as stop_asked:
+        if judge.is_due(progress, total_steps=steps.total):  # it could not be done when the step was
+            judge.evaluate(averaged, progress, logbook, accelerator)
+            checkpointer.save()
         batches = iter(loader)
         while progress.step < steps.total:
             # Step.
@@ -110,19 +124,21 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
             readings.note(progress.step, losses, norm)
             logbook.advance(steps.images)
 
-            # Log, evaluate, save.
+            # Log, save, evaluate.
             stopped, is_last = _any_stops(accelerator, stop_asked()), progress.step == steps.total
             logs = is_last or progress.step % arguments.log_steps == 0
             saves = is_last or stopped or progress.step % arguments.save_steps == 0
-            evaluates = not is_last and progress.step % (arguments.eval_steps or steps.total) == 0
+            evaluates = judge.is_due(progress, total_steps=steps.total)
             if logs or evaluates or saves:
                 values = readings.read()
+                labels.look(is_last=is_last)
             if logs:
                 logbook.write(progress.step, {**values, **{f"learning_rate/{name}": rates[name] for name in rates}})
+            if evaluates or saves:
+                checkpointer.save()
             if evaluates:
                 judge.evaluate(averaged, progress, logbook, accelerator)
-            if saves:
-                checkpointer.save()
+                checkpointer.save()  # with what was found
             if stopped and not is_last:
                 raise KeyboardInterrupt(f"stopped at step {progress.step}; run the same command again to go on")
 

@@ -16,6 +16,7 @@ class Progress:
 
     Attributes:
         step: optimizer steps that are done.
+        judged: the last of them after which the model was judged.
         best: highest value so far of the metric that marks the best model.
 
     Args:
@@ -23,13 +24,13 @@ class Progress:
     """
 
     def __init__(self, experiment: Mapping[str, Any]):
-        self.step = 0
+        self.step = self.judged = 0
         self.best: float | None = None
         self._experiment = dict(experiment)
 
     def state_dict(self) -> dict[str, Any]:
         """Small numbers and texts, kept as JSON."""
-        return {"step": self.step, "experiment": self._experiment, "best": self.best}
+        return {"step": self.step, "judged": self.judged, "experiment": self._experiment, "best": self.best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there.
@@ -42,6 +43,7 @@ class Progress:
             if theirs != ours:
                 raise ValueError(f"was trained with `{name}` {theirs!r}, not {ours!r}")
         self.step, self.best = state["step"], state["best"]
+        self.judged = state.get("judged", self.step)  # older checkpoints were written after judging
 
 
 class ProcessState:

@@ -3,6 +3,7 @@
 from transformers.utils import logging
 
 from ..data.batches import BatchLoader, PrepareRow
+from ..data.label_census import LabelCensus, Tally, prepared_tally
 from ..data.label_set import LabelSet
 from ..data.sources import AnyDataset, DatasetSpec
 from ..data.streams import RowStream, count_rows
@@ -15,11 +16,12 @@ logger = logging.get_logger(__name__)
 
 def open_training(
     arguments: RamTrainingArguments, label_set: LabelSet, processor: RamProcessor, *, rank: int, world_size: int
-) -> tuple[BatchLoader, AnyDataset]:
+) -> tuple[BatchLoader, AnyDataset, LabelCensus]:
     """Open this process's share of the training rows.
 
     Returns:
-        Endless batches with the seen labels as columns, and the dataset behind them.
+        Endless batches with the seen labels as columns, the dataset behind them, and the count of the labels that
+        have come in them.
 
     Raises:
         ValueError: when a column or a label does not fit the data, or the processor does not squash.
@@ -38,6 +40,7 @@ def open_training(
     dataset, reader = spec.open()
     reader.check_labels(label_set.seen)
     transform = (TrainTransform if arguments.augment else EvalTransform).of(processor)
+    census = LabelCensus(label_set.seen)
     loader = BatchLoader(
         RowStream(
             dataset,
@@ -50,8 +53,16 @@ def open_training(
         batch_size=arguments.per_device_batch_size,
         num_workers=arguments.num_workers,
         skip_broken=arguments.skip_broken,
+        census=census,
     )
-    return loader, dataset
+    return loader, dataset, census
+
+
+def counted_before(arguments: RamTrainingArguments, label_set: LabelSet) -> Tally | None:
+    """How often each seen label comes, where `ram-hf prepare` counted the labels that the run reads."""
+    if arguments.data_files is not None or arguments.label_column != "labels":
+        return None
+    return prepared_tally(arguments.dataset, arguments.split, label_set.seen)
 
 
 def evaluation_rows(arguments: RamTrainingArguments) -> DatasetSpec:
@@ -85,4 +96,4 @@ def number_of_rows(dataset: AnyDataset) -> int:
     return rows
 
 
-__all__ = ["evaluation_rows", "number_of_rows", "open_training"]
+__all__ = ["counted_before", "evaluation_rows", "number_of_rows", "open_training"]

@@ -246,3 +246,70 @@ def test_reference_pictures_load(coco128):
     labels = torch.cat(rows)
     assert labels.shape == (128, 2)
     assert labels[:, 0].sum() == sum("person" in row["labels"] for row in dataset)
+
+
+def refuse_from(first_broken_epoch: int, *, after_draws: int = 0):
+    """A `prepare` for four numbered rows that reads nothing any more from an epoch on."""
+    calls = iter(range(10**6))
+
+    def prepare(row, rng) -> Sample:
+        if next(calls) >= 4 * first_broken_epoch + after_draws:
+            raise ValueError("broken")
+        return prepare_number(row, rng)
+
+    return prepare
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("shards", [None, 2])
+def test_without_any_readable_row_passing_over_ends_after_one_epoch(make_numbered, workers, shards):
+    stream = RowStream(make_numbered(4, shards), seed=5, shuffle_buffer=4)
+    loader = BatchLoader(stream, refuse_from(0), batch_size=2, num_workers=workers, skip_broken=True)
+    with loader, pytest.raises(ValueError, match="Not one row of epoch 0 on rank 0 could be read"):
+        next(iter(loader))
+
+
+@pytest.mark.parametrize(("after", "epoch"), [(0, 2), (1, 3)])
+def test_rows_that_vanish_later_end_it_too(make_numbered, after, epoch):
+    stream = RowStream(make_numbered(4, None), seed=5, shuffle_buffer=4)
+    loader = BatchLoader(stream, refuse_from(2, after_draws=after), batch_size=1, skip_broken=True)
+    with loader, pytest.raises(ValueError, match=f"Not one row of epoch {epoch} "):
+        list(loader)
+
+
+def test_passing_over_ends_when_resumed_in_the_middle_of_an_epoch(make_numbered):
+    stream = RowStream(make_numbered(4, None), seed=5, shuffle_buffer=4)
+    loader = BatchLoader(stream, refuse_from(0), batch_size=1, skip_broken=True)
+    loader.load_state_dict({"epoch": 1, "row": 2})
+    with loader, pytest.raises(ValueError, match="Not one row of epoch 2 "):
+        next(iter(loader))
+
+
+def test_one_readable_row_an_epoch_is_enough(make_numbered):
+    def prepare(row, rng) -> Sample:
+        if row["number"] != 2:
+            raise ValueError("broken")
+        return prepare_number(row, rng)
+
+    stream = RowStream(make_numbered(4, None), seed=5, shuffle_buffer=4)
+    with BatchLoader(stream, prepare, batch_size=3, skip_broken=True) as loader:
+        assert [pixel[0] for pixel in next(iter(loader)).inputs["pixel_values"].tolist()] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_evaluation_passes_over_broken_rows_when_told(make_numbered, workers, world_size):
+    def prepare(row, rng) -> Sample:
+        if row["number"] in (0, 1, 4, 6):
+            raise ValueError("broken")
+        return prepare_number(row, rng)
+
+    passed_over, found = [], {}
+    for rank in range(world_size):
+        options = {"rank": rank, "world_size": world_size, "num_workers": workers, "passed_over": passed_over}
+        for number, inputs in evaluation_batches(make_numbered(7, None), prepare, batch_size=2, **options):
+            found[number] = [pixels[0] for pixels in inputs["pixel_values"].tolist()]
+    assert found == {1: [2, 3], 2: [5]}  # nothing is left of the first and the last batch
+    assert sorted(passed_over) == [f"Cannot prepare row {number}: broken" for number in (0, 1, 4, 6)]
+    with pytest.raises(ValueError, match="row 0: broken"):
+        list(evaluation_batches(make_numbered(7, None), prepare, batch_size=2, num_workers=workers))

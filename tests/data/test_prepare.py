@@ -14,8 +14,9 @@ from scipy.io import savemat
 
 from ram_hf import cli
 from ram_hf.data import prepare
-from ram_hf.data.annotations import AnnotatedImage, Annotations, read_label_names, read_table
+from ram_hf.data.annotations import AnnotatedImage, Annotations, read_coco, read_label_names, read_table
 from ram_hf.data.prepare import write_shards
+from ram_hf.data.sources import DatasetSpec
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +103,7 @@ def test_coco_annotation_of_no_image(tmp_path, images, capsys):
     content = {"images": [], "categories": [{"id": 1, "name": "dog"}], "annotations": [stray]}
     (tmp_path / "instances.json").write_text(json.dumps(content))
     assert command("coco", tmp_path / "instances.json", images, tmp_path / "out") == 1
-    assert "annotation 5 is of image 9 and category 1" in capsys.readouterr().err
+    assert "annotation 5 of image 9 and category 1" in capsys.readouterr().err
 
 
 def test_ram_json(tmp_path, images):
@@ -213,7 +214,7 @@ def test_nus_wide_tags_and_concepts(tmp_path, nus_wide):
     [
         ("Labels/Labels_tiger_Train.txt", "0\n", "has 1 rows, but the image list has 2"),
         ("Labels/Labels_tiger_Train.txt", "0\n1\n1\n", "has more rows than the image list, which has 2"),
-        ("Labels/Labels_tiger_Train.txt", "0\n-1\n", "row 2: a label must be 0 or 1, got '-1'"),
+        ("Labels/Labels_tiger_Train.txt", "0\n2\n", "row 2: a label must be 0 or 1, or -1 for unknown, got '2'"),
         ("AllTags1k.txt", "1 1 1\n1 0\n", "row 2: expected 3 columns of 0 or 1, got 2"),
     ],
 )
@@ -243,7 +244,7 @@ def test_multiscene(tmp_path, images):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,Apron\n0.jpg,2\n", "row 1: a label must be 0 or 1, got '2'"),
+        ("image,Apron\n0.jpg,2\n", "row 1: a label must be 0 or 1, or -1 for unknown, got '2'"),
         ("image,Apron\n0.jpg,1,0\n", "row 1: expected 1 labels of 0 or 1, got 2 cells"),
         ("image\n0.jpg\n", "must have a header"),
         ("", "must have a header"),
@@ -387,6 +388,7 @@ def test_report(tmp_path, images, table):
         "images_without_label": 1,
         "images_of_label": {"dog": 2, "red car": 1, "tree": 2},
         "shards": ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"],
+        "notes": [],
         "left_out": {"missing": [], "broken": {}},
     }
 
@@ -477,3 +479,217 @@ def test_help_loads_nothing_heavy():
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("row", ["0.jpg,dog,cat,sun", "0.jpg,dog,cat", "0.jpg,,cat", '0.jpg,"dog","cat"'])
+def test_cells_beyond_the_header_are_refused(tmp_path, row):
+    (tmp_path / "a.csv").write_text(f"path,labels\n1.jpg,dog\n{row}\n")
+    with pytest.raises(
+        ValueError, match=r"row 2: the header names 2 columns, but there are [34] cells, \['0\.jpg'.*cat"
+    ):
+        read_table(tmp_path / "a.csv", tmp_path)
+
+
+def test_empty_cells_beyond_the_header_hold_nothing(tmp_path):
+    (tmp_path / "a.csv").write_text("path,labels\n1.jpg,dog,, \n")
+    assert read_table(tmp_path / "a.csv", tmp_path).images[0].labels == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("['dog', 'cat']", ["dog", "cat"]),
+        ("['dog' 'red car']", ["dog", "red car"]),
+        ("['dog'\n 'red car']", ["dog", "red car"]),
+        ('[""dog"", ""it\'s""]', ["dog", "it's"]),
+        ("('dog',)", ["dog"]),
+        ("{'dog', 'cat'}", ["dog", "cat"]),
+        ("['a|b, c']", ["a|b, c"]),
+        ("[]", []),
+        ("set()", []),
+        ("nan", []),
+        ("None", []),
+        ("<NA>", []),
+        ("(dog)", ["(dog)"]),
+        ("nan|dog", ["nan", "dog"]),
+        ("None of these", ["None of these"]),
+    ],
+)
+def test_lists_and_blanks_as_programs_write_them(tmp_path, cell, labels):
+    (tmp_path / "a.csv").write_text(f'path,labels\n0.jpg,"{cell}"\n')
+    assert read_table(tmp_path / "a.csv", tmp_path).images[0].labels == labels
+
+
+def test_lists_without_quotes_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text('path,labels\n0.jpg,"[dog, cat]"\n')
+    with pytest.raises(ValueError, match=r"row 1: the list '\[dog, cat\]' must have quotes"):
+        read_table(tmp_path / "a.csv", tmp_path)
+
+
+def test_a_row_without_label_in_jsonl(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"path": "0.jpg", "labels": null}\n{"path": "1.jpg", "labels": NaN}\n')
+    annotations = read_table(tmp_path / "a.jsonl", tmp_path)
+    assert [image.labels for image in annotations.images] == [[], []]
+    assert annotations.notes == [
+        "1 rows say 'None' for their labels: they have none.",
+        "1 rows say 'nan' for their labels: they have none.",
+    ]
+
+
+def test_what_was_read_otherwise_is_told(tmp_path, images, capsys):
+    (tmp_path / "a.csv").write_text('path,labels\n0.jpg,nan\n1.jpg,nan\n2.jpg,"cat, dog"\n3.jpg,a;b|c\n')
+    assert command("table", tmp_path / "a.csv", images, tmp_path / "out") == 0
+    told = capsys.readouterr().err
+    assert "2 rows say 'nan' for their labels" in told
+    assert "1 labels hold ',', such as 'cat, dog': if it stands between labels, pass `--separator ','`" in told
+    assert "1 labels hold ';', such as 'a;b'" in told
+    assert len(json.loads((tmp_path / "out" / "report.json").read_text())["notes"]) == 3
+
+
+@pytest.mark.parametrize("again", ["0.jpg", "./0.jpg", "a/../0.jpg"])
+def test_rows_on_the_same_image_are_merged(tmp_path, images, capsys, again):
+    (tmp_path / "a.csv").write_text(f"path,labels\n0.jpg,dog\n1.jpg,sun\n{again},cat|dog\n0.jpg,\n")
+    assert command("table", tmp_path / "a.csv", images, tmp_path / "out") == 0
+    assert labels_by_path(tmp_path / "out") == {"0.jpg": ["cat", "dog"], "1.jpg": ["sun"]}
+    assert "2 rows name an image of an earlier row" in capsys.readouterr().err
+
+
+def test_rows_are_merged_in_every_format(tmp_path, images):
+    content = {"images": [["0.jpg", ["b"]], ["./0.jpg", ["a"]]], "classes": ["a", "b"]}
+    (tmp_path / "ram.json").write_text(json.dumps(content))
+    assert command("ram-json", tmp_path / "ram.json", images, tmp_path / "ram") == 0
+    assert labels_by_path(tmp_path / "ram") == {"0.jpg": ["a", "b"]}
+    (tmp_path / "marks.csv").write_text("image,a,b\n0,1,0\n0.jpg,0,1\n")
+    assert command("multiscene", tmp_path / "marks.csv", images, tmp_path / "marks") == 0
+    assert labels_by_path(tmp_path / "marks") == {"0.jpg": ["a", "b"]}
+    boxes = [{"id": n, "image_id": n, "category_id": n, "bbox": [n, 0, 1, 1]} for n in (1, 2)]
+    coco = {
+        "images": [{"id": 1, "file_name": "0.jpg"}, {"id": 2, "file_name": "0.jpg"}],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+        "annotations": boxes,
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    assert command("coco", tmp_path / "coco.json", images, tmp_path / "coco") == 0
+    (row,) = rows(tmp_path / "coco")
+    assert row["labels"] == ["a", "b"]
+    assert [box["x0"] for box in row["boxes"]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["/mnt/nas/x/Images/", "/elsewhere/", "C:\\\\data\\\\Images\\\\", "//server/share/Images/"]
+)
+def test_absolute_paths_of_another_machine_are_found_under_the_folder(tmp_path, images, capsys, prefix):
+    content = f'{{"images": [["{prefix}0.jpg", ["a"]], ["{prefix}1.jpg", []], ["2.jpg", []]], "classes": ["a"]}}'
+    (tmp_path / "ram.json").write_text(content)
+    assert command("ram-json", tmp_path / "ram.json", images, tmp_path / "out") == 0
+    assert labels_by_path(tmp_path / "out") == {"0.jpg": ["a"], "1.jpg": [], "2.jpg": []}
+    assert "2 absolute paths were looked for under" in (told := capsys.readouterr().err)
+    assert "which is '0.jpg'" in told
+
+
+def test_the_longest_tail_is_taken(tmp_path):
+    for seed, name in enumerate(("a.jpg", "train/a.jpg", "val/a.jpg")):
+        picture(tmp_path / name, seed=seed)
+    (tmp_path / "t.csv").write_text("path,labels\n/data/train/a.jpg,t\n/data/val/a.jpg,v\n")
+    assert command("table", tmp_path / "t.csv", tmp_path, tmp_path / "out") == 0
+    assert labels_by_path(tmp_path / "out") == {"train/a.jpg": ["t"], "val/a.jpg": ["v"]}
+    (tmp_path / "t.csv").write_text("path,labels\n/data/test/a.jpg,t\n/data/dev/a.jpg,v\n")
+    with pytest.raises(ValueError, match=r"one 'a\.jpg' for both"):
+        read_table(tmp_path / "t.csv", tmp_path)
+
+
+def test_absolute_paths_that_are_there_or_nowhere_stay(tmp_path, images):
+    there, nowhere = images / "0.jpg", "/nowhere/9.jpg"
+    (tmp_path / "t.csv").write_text(f"path,labels\n{there},a\n{nowhere},b\n")
+    annotations = read_table(tmp_path / "t.csv", tmp_path)
+    assert [image.file for image in annotations.images] == [there, Path(nowhere)]
+    assert not annotations.notes
+
+
+def test_labels_to_keep_may_be_spelt_otherwise(tmp_path, images, capsys):
+    source = {
+        "images": [["0.jpg", ["Hand Bag", "Skirt and Dress"]]],
+        "classes": ["Hand Bag", "Skirt and Dress", "Hat"],
+    }
+    (tmp_path / "ram.json").write_text(json.dumps(source))
+    (tmp_path / "keep.txt").write_text("HandBag\nSkirt&Dress\nHat\n")
+    keep = ("--labels", tmp_path / "keep.txt")
+    assert command("ram-json", tmp_path / "ram.json", images, tmp_path / "out", *keep) == 0
+    assert labels_by_path(tmp_path / "out") == {"0.jpg": ["HandBag", "Skirt&Dress"]}
+    assert "2 labels to keep are spelt otherwise in the source: 'HandBag' as 'Hand Bag'" in capsys.readouterr().err
+    both = Annotations(["hand bag", "Hand-Bag"], [])
+    with pytest.raises(ValueError, match="'HandBag' to keep is not in the source"):
+        both.keep({"HandBag": "HandBag"})
+    with pytest.raises(ValueError, match="'Hat' is to be kept twice"):
+        Annotations(["Hat"], []).keep({"hat": "hat", "Hat": "cap"})
+
+
+def coco_source(tmp_path, *, name="0.jpg", category="cat", bbox=(1, 2, 3, 4), encoding="utf-8") -> Path:
+    content = {
+        "images": [{"id": 1, "file_name": name}],
+        "categories": [{"id": 1, "name": category}],
+        "annotations": [{"id": 7, "image_id": 1, "category_id": 1, "bbox": bbox}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content), encoding=encoding)
+    return tmp_path / "coco.json"
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"name": "images\\0.jpg"}, "images/0.jpg"),
+        ({"name": "images/0.jpg", "encoding": "utf-8-sig"}, "images/0.jpg"),
+        ({"name": "images/0.jpg", "category": "cat "}, "images/0.jpg"),
+        ({"name": "images/0.jpg", "bbox": []}, "images/0.jpg"),
+        ({"name": "images/0.jpg", "bbox": None}, "images/0.jpg"),
+    ],
+)
+def test_coco_as_other_tools_write_it(tmp_path, images, options, path):
+    assert command("coco", coco_source(tmp_path, **options), tmp_path, tmp_path / "out") == 0
+    ((row,), report) = rows(tmp_path / "out"), json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (row["path"], row["labels"]) == (path, ["cat"])
+    assert len(row["boxes"]) == (1 if options.get("bbox", True) else 0)
+    assert len(report["notes"]) == (0 if row["boxes"] else 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bbox": [1, 2, 3]}, r"coco\.json: annotation 7 of image 1: `bbox` must be"),
+        ({"bbox": [1, 2, 3, "4"]}, r"coco\.json: annotation 7 of image 1: `bbox` must be"),
+        ({"category": ""}, r"coco\.json: The label '' cannot stand"),
+        ({"category": 3}, r"coco\.json does not have the form"),
+    ],
+)
+def test_coco_errors_name_file_and_annotation(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        read_coco(coco_source(tmp_path, **options), tmp_path)
+
+
+def test_marks_may_be_truth_values_and_unknown(tmp_path, images):
+    (tmp_path / "a.csv").write_text("image,a,b,c\n0.jpg,True,false,-1\n1.jpg,FALSE,1,0\n2.jpg,0,-1.0,-1\n")
+    assert command("multiscene", tmp_path / "a.csv", images, tmp_path / "out") == 0
+    written = rows(tmp_path / "out")
+    assert [row["labels"] for row in written] == [["a"], ["b"], []]
+    assert [row["unknown_labels"] for row in written] == [["c"], [], ["b", "c"]]
+    (tmp_path / "keep.txt").write_text("c\tx\na\n")
+    assert command("multiscene", tmp_path / "a.csv", images, tmp_path / "kept", "--labels", tmp_path / "keep.txt") == 0
+    assert [row["unknown_labels"] for row in rows(tmp_path / "kept")] == [["x"], [], ["x"]]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_tables_may_say_unknown(tmp_path, images, form):
+    text = {
+        "csv": "path,labels,unknown_labels\n0.jpg,a,b|c\n1.jpg,b,\n0.jpg,c,\n",
+        "jsonl": '{"path": "0.jpg", "labels": ["a"], "unknown_labels": ["b", "c"]}\n'
+        '{"path": "1.jpg", "labels": ["b"]}\n{"path": "0.jpg", "labels": ["c"]}\n',
+    }[form]
+    (tmp_path / f"a.{form}").write_text(text)
+    assert command("table", tmp_path / f"a.{form}", images, tmp_path / "out") == 0
+    first, second = rows(tmp_path / "out")
+    assert (first["labels"], first["unknown_labels"]) == (["a", "c"], ["b"])
+    assert (second["labels"], second["unknown_labels"]) == (["b"], [])
+    for streaming in (True, False):
+        dataset, reader = DatasetSpec(tmp_path / "out", "train", label_column="labels", streaming=streaming).open()
+        read = [reader.read(row) for row in dataset]
+        assert [(row.labels, row.unknown) for row in read] == [(["a", "c"], ("b",)), (["b"], ())]

@@ -177,7 +177,7 @@ def test_batches_that_do_not_fit_are_refused(model):
     ):
         with pytest.raises(ValueError, match=message):
             evaluate(model, with_changes(**changes))
-    with pytest.raises(ValueError, match="`batches` is empty"):
+    with pytest.raises(ValueError, match="no image came in `batches`"):
         evaluate(model, [])
 
 

@@ -329,3 +329,70 @@ def test_unknown_labels_take_the_asymmetric_loss_in_training(options, corpus_row
 
 def column_features(names) -> datasets.Features:
     return datasets.Features({"image": datasets.Image(), **{name: datasets.Value("int8") for name in names}})
+
+
+@pytest.mark.parametrize(
+    ("seen", "steps", "message"),
+    [
+        (
+            ["Red", "GREEN", " dark"],
+            40,
+            r"'Red' \(did you mean 'red'\?\), 'GREEN' \(did you mean 'green'\?\), ' dark'",
+        ),
+        (["zebra", "horse"], 40, "'zebra', 'horse'. They have 'blue', 'bright', 'dark', 'green', 'red'"),
+        (["zebra", "horse"], 2, "none of 8 images"),  # less than an epoch is enough to see it
+    ],
+)
+def test_labels_that_no_image_has_end_the_run_before_anything_is_saved(options, seen, steps, message):
+    options = {**options, "seen_labels": seen, "unseen_labels": [], "max_steps": steps, "save_steps": 11}
+    with pytest.raises(ValueError, match=message):
+        train(RamTrainingArguments(**options))
+    assert not list(Path(options["output_dir"]).rglob("*.safetensors"))
+
+
+def test_data_without_any_label_ends_the_run(options, corpus_rows, tmp_path):
+    (tmp_path / "bare").mkdir()
+    bare = corpus_rows.map(lambda row: {"labels": []}, features=corpus_rows.features)
+    options["dataset"] = str(write_shards(bare, tmp_path / "bare", 1))
+    with pytest.raises(ValueError, match="They have no label at all"):
+        train(RamTrainingArguments(**options))
+
+
+def test_a_misspelt_label_among_good_ones_is_told(options, caplog):
+    options = {**options, "seen_labels": ["red", "grean", "dark"], "max_steps": 11}
+    train(RamTrainingArguments(**options))
+    assert "1 of 3 seen labels are on none of 40 images" in caplog.text
+    assert "'grean' (did you mean 'green'?)" in caplog.text
+
+
+def test_a_prepared_folder_tells_before_the_first_step(options, corpus_rows, tmp_path):
+    (tmp_path / "prepared").mkdir()
+    options["dataset"] = str(write_shards(corpus_rows, tmp_path / "prepared", 1))
+    report = {"split": "train", "images": 37, "images_of_label": {"red": 9, "dark": 20}}
+    (tmp_path / "prepared" / "report.json").write_text(json.dumps(report))
+    options = {**options, "seen_labels": ["Red"], "unseen_labels": []}
+    with pytest.raises(ValueError, match=r"none of 37 images .*did you mean 'red'"):
+        train(RamTrainingArguments(**options))
+    assert not logged_steps(Path(options["output_dir"]))
+
+
+@pytest.mark.parametrize("eval_steps", [4, None], ids=["on the way", "at the end"])
+def test_a_broken_image_in_the_evaluation_takes_nothing_away(options, broken_corpus, eval_steps):
+    changes = {"eval_dataset": str(broken_corpus), "eval_split": "train", "eval_steps": eval_steps}
+    options = {**options, **changes, "save_steps": 100, "max_steps": 6}
+    checkpoints = Path(options["output_dir"]) / "checkpoints"
+    for _ in range(2):  # and started again it stops again, at once
+        with pytest.raises(ValueError, match=r"row 20.*is of no known format"):
+            train(RamTrainingArguments(**options))
+        assert load_checkpoint(find_newest(checkpoints)).step == (eval_steps or 6)
+    if eval_steps is None:
+        assert RamModel.from_pretrained(options["output_dir"])
+    report = train(RamTrainingArguments(**options, skip_broken=True))
+    assert report.settings["zsl"].num_images == 36
+    assert report.settings["gzsl"].num_images_passed_over == 1
+    assert "1 more could not be read and were passed over" in report.to_table()
+    rows = logged(Path(options["output_dir"]))
+    assert [row["step"] for row in rows if "gzsl/mAP" in row] == ([4, 6] if eval_steps else [6])
+    facts = load_checkpoint(find_newest(checkpoints)).facts
+    assert facts["judged"] == (4 if eval_steps else 0)
+    assert (facts["best"] is not None) == bool(eval_steps)
