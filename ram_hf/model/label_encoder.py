@@ -9,7 +9,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-from .clip_attention import attend, keys_and_values, split_heads, to_layer
+from .clip_attention import as_checkpoint_input, attend, keys_and_values, split_heads, to_layer, trains
 from .input_checks import check_input_ids
 from .last_result import LastResult
 
@@ -78,8 +78,8 @@ class LabelEncoder(nn.Module):
     def _encode(self, clip: CLIPModel, prompts: nn.ModuleDict, input_ids: Tensor) -> Tensor:
         first = _first_prompt_layer(clip, prompts)
         states, end_positions = self._states_below(clip, first, input_ids)
-        if torch.is_grad_enabled() and self.gradient_checkpointing:
-            states = states.detach().requires_grad_()  # reentrant checkpoints give no gradient without one on an input
+        if self.gradient_checkpointing:
+            states = as_checkpoint_input(states)
         return _finish(clip, prompts, states, end_positions, first=first)
 
     def _states_below(self, clip: CLIPModel, first: int, input_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,15 +89,18 @@ class LabelEncoder(nn.Module):
             Hidden states before layer `first` (L, T, Wt) and positions of the end-of-text tokens (L,).
         """
         text = clip.text_model
+        is_trained = trains(text)
 
         def compute() -> tuple[Tensor, Tensor]:
             ids, end_positions = _trim(input_ids, clip.config.text_config)
             states = text.embeddings(ids)
+            if self.gradient_checkpointing and is_trained:
+                states = as_checkpoint_input(states)
             for layer in text.encoder.layers[:first]:
                 states = causal_layer(layer, states)
             return states, end_positions
 
-        if not self.training or any(weight.requires_grad for weight in text.parameters()):
+        if not self.training or is_trained:
             return compute()
         states: tuple[Tensor, Tensor] = self._frozen_states.get([input_ids], _text_weights(clip), compute)
         return states

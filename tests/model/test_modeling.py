@@ -472,6 +472,61 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny_model, pixel_value
         torch.testing.assert_close(statistics[kind], statistics[0])  # each batch counted once
 
 
+class LowRank(torch.nn.Module):
+    """A frozen linear layer with a trainable low-rank one beside it, and a switch, as adapter libraries have them."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base, self.is_on = base, True
+        self.down = torch.nn.Linear(base.in_features, 2, bias=False)
+        self.up = torch.nn.Linear(2, base.out_features, bias=False)
+
+    def forward(self, states):
+        return self.base(states) + self.up(self.down(states)) if self.is_on else self.base(states)
+
+
+def add_low_rank(tower):
+    for layer in tower.encoder.layers:
+        layer.self_attn.q_proj = LowRank(layer.self_attn.q_proj)
+
+
+def unfreeze_all(model):
+    model.clip.requires_grad_(True)
+
+
+def unfreeze_one_text_layer(model):
+    model.clip.text_model.encoder.layers[0].requires_grad_(True)
+
+
+def unfreeze_one_vision_layer(model):
+    model.clip.vision_model.encoder.layers[0].requires_grad_(True)
+
+
+def low_rank_in_both_towers(model):
+    add_low_rank(model.clip.text_model)
+    add_low_rank(model.clip.vision_model)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize(
+    "unfreeze", [unfreeze_all, unfreeze_one_text_layer, unfreeze_one_vision_layer, low_rank_in_both_towers]
+)
+def test_gradient_checkpointing_loses_no_gradient_of_clip(tiny_model, pixel_values, label_inputs, unfreeze, reentrant):
+    unfreeze(tiny_model)
+    gradients = []
+    for checkpoints in (False, True):
+        model = copy.deepcopy(tiny_model).train()
+        if checkpoints:
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": reentrant})
+        model(pixel_values, **label_inputs, labels=TARGETS).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    plain, checkpointed = gradients
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
 # --- loading -----------------------------------------------------------------------------------------------------
 
 
