@@ -54,7 +54,7 @@ class LabelEncoder(nn.Module):
         tokens = [layer.tokens for layer in prompts.values() if layer.tokens.device.type != "meta"]
         features: Tensor = self._features.get(
             [input_ids, *tokens],
-            [*_text_weights(clip), *prompts.parameters()],
+            [clip.text_model, clip.text_projection, prompts],
             lambda: torch.cat([self._encode(clip, prompts, piece) for piece in input_ids.split(_LABELS_AT_ONCE)]),
         )
         return features.clone()  # the caller may change what he gets
@@ -67,7 +67,7 @@ class LabelEncoder(nn.Module):
         def compute() -> Tensor:
             return _finish(clip, {}, *self._states_below(clip, first, input_ids), first=first)
 
-        features: Tensor = self._teacher_features.get([input_ids], _text_weights(clip), compute)
+        features: Tensor = self._teacher_features.get([input_ids], [clip.text_model, clip.text_projection], compute)
         return features
 
     def clear(self) -> None:
@@ -102,7 +102,9 @@ class LabelEncoder(nn.Module):
 
         if not self.training or is_trained:
             return compute()
-        states: tuple[Tensor, Tensor] = self._frozen_states.get([input_ids], _text_weights(clip), compute)
+        states: tuple[Tensor, Tensor] = self._frozen_states.get(
+            [input_ids], [clip.text_model, clip.text_projection], compute
+        )
         return states
 
 
@@ -191,10 +193,6 @@ def causal_layer(layer: CLIPEncoderLayer, hidden_states: Tensor) -> Tensor:
         config=layer.self_attn.config, inputs_embeds=hidden_states, attention_mask=None, past_key_values=None
     )
     return layer(hidden_states, mask, is_causal=True)
-
-
-def _text_weights(clip: CLIPModel) -> list[Tensor]:
-    return [*clip.text_model.parameters(), *clip.text_projection.parameters()]
 
 
 def _first_prompt_layer(clip: CLIPModel, prompts: nn.ModuleDict) -> int:

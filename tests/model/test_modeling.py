@@ -280,6 +280,34 @@ def test_remembered_label_features_are_dropped_when_something_changes(tiny_model
         torch.testing.assert_close(second, fresh.get_label_features(ids))
 
 
+def test_an_adapter_that_is_switched_off_has_no_effect(tiny_model, pixel_values, label_inputs):
+    plain = scores_of(tiny_model, pixel_values, label_inputs).scores
+    add_low_rank(tiny_model.clip.text_model)
+    adapters = [layer.self_attn.q_proj for layer in tiny_model.clip.text_model.encoder.layers]
+    adapted = scores_of(tiny_model, pixel_values, label_inputs).scores
+    assert not torch.allclose(adapted, plain, atol=1e-6)
+    for is_on, expected in ((False, plain), (True, adapted)):
+        for adapter in adapters:
+            adapter.is_on = is_on
+        torch.testing.assert_close(scores_of(tiny_model, pixel_values, label_inputs).scores, expected)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, for names that PEFT still uses
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["fc1"], ["text_projection"]])
+def test_peft_switches_its_adapters(tiny_model, pixel_values, label_inputs, modules):
+    peft = pytest.importorskip("peft")
+    plain = scores_of(tiny_model, pixel_values, label_inputs).scores
+    settings = peft.LoraConfig(r=2, target_modules=modules, init_lora_weights=False)
+    model = peft.get_peft_model(tiny_model, settings).eval()
+    adapted = scores_of(model, pixel_values, label_inputs).scores
+    assert not torch.allclose(adapted, plain, atol=1e-6)
+    with model.disable_adapter():
+        torch.testing.assert_close(scores_of(model, pixel_values, label_inputs).scores, plain)
+    torch.testing.assert_close(scores_of(model, pixel_values, label_inputs).scores, adapted)
+    merged = model.merge_and_unload()
+    torch.testing.assert_close(scores_of(merged, pixel_values, label_inputs).scores, adapted, **ROUNDING)
+
+
 def test_legacy_end_token_is_the_largest_id(tiny_processor, label_inputs):
     model = RamModel(make_config(text_config={"eos_token_id": 2})).eval()
     same = RamModel(make_config()).eval()
