@@ -1,8 +1,10 @@
 """Recover and Match (RAM, arXiv 2503.15337) around transformers' CLIPModel."""
 
 import copy
+import inspect
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,18 @@ from .optimal_transport import teacher_cost
 # Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike;
 # the published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
 _TRAINING_FREE_TEMPERATURE_RATIO = 4.0
+
+
+def _features_are_no_target(forward: Callable[..., Any]) -> Any:
+    """Leave `label_features` out of the signature that libraries read.
+
+    `Trainer` takes every argument with "label" in its name for a target, and gives no loss where one is missing.
+    """
+    signature = inspect.signature(forward)
+    kept = [parameter for name, parameter in signature.parameters.items() if name != "label_features"]
+    others = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
+    forward.__signature__ = signature.replace(parameters=[*kept, others])  # type: ignore[attr-defined]
+    return forward
 
 
 @dataclass
@@ -74,6 +88,7 @@ class RamPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # of `Trainer`, which counts tokens
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -318,6 +333,7 @@ class RamModel(RamPreTrainedModel):
 
     # --- all together -----------------------------------------------------------------------------------------------
 
+    @_features_are_no_target
     @can_return_tuple
     def forward(
         self,

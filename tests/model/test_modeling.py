@@ -458,12 +458,16 @@ def test_the_trainer_of_transformers_takes_it(tiny_model, pixel_values, label_in
         str(tmp_path),
         max_steps=2,
         per_device_train_batch_size=4,
-        remove_unused_columns=False,
-        label_names=["labels"],  # or it takes `label_features` for one
+        eval_strategy="steps",
+        eval_steps=1,
+        save_steps=1,
+        load_best_model_at_end=True,  # by the evaluation's loss
         report_to=[],
     )
-    trainer = transformers.Trainer(tiny_model, arguments, data_collator=collate, train_dataset=rows)
+    trainer = transformers.Trainer(tiny_model, arguments, data_collator=collate, train_dataset=rows, eval_dataset=rows)
+    assert trainer.label_names == ["labels"]
     assert math.isfinite(trainer.train().training_loss)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(trainer.state.best_metric, rel=1e-4)
     assert [values.shape for values in trainer.predict(rows).predictions] == [(8, len(LABELS))] * 2  # scores, logits
 
 
