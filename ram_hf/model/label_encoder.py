@@ -100,7 +100,9 @@ class LabelEncoder(nn.Module):
                 states = causal_layer(layer, states)
             return states, end_positions
 
-        if not self.training or is_trained:
+        if is_trained:
+            self.clear()
+        if is_trained or not self.training:
             return compute()
         states: tuple[Tensor, Tensor] = self._frozen_states.get(
             [input_ids], [clip.text_model, clip.text_projection], compute

@@ -28,6 +28,7 @@ class LastResult:
         parts = [part for module in modules for part in module.modules()]
         weights = [weight for module in modules for weight in (*module.parameters(), *module.buffers())]
         if not all(_tells_all(part) for part in parts) or any(weight.is_inference() for weight in weights):
+            self.clear()  # an adapter may be merged into the very weights, which does not tell either
             return compute()
         device_type = inputs[0].device.type
         # Address and version tell loading, casting, moving and every in-place step of an optimiser apart; precision

@@ -111,6 +111,10 @@ def test_nothing_is_remembered_of_a_module_that_does_not_tell():
         counted([tensor], [module])
         counted([tensor], [module])
         assert counted.runs == 2
+    counted, switchable = Counted(), Switchable(2, 2)
+    for module in (random.eval(), switchable, random):
+        counted([tensor], [module])
+    assert counted.runs == 3  # whose weights may be others by now
     counted = Counted()
     counted([tensor], [random.eval()])
     counted([tensor], [random])
