@@ -6,6 +6,7 @@ from transformers import CLIPModel
 
 from .clip_attention import as_checkpoint_input, trains
 from .ladder_adapter import TwoStreamLayer, local_stream_layer, main_stream_layer, value_attention
+from .own_weight import own_weight
 
 
 class ImageEncoder(nn.Module):
@@ -25,7 +26,7 @@ class ImageEncoder(nn.Module):
         """Features (B, D) of the class token alone, without the local stream."""
         main = _embed(clip, pixel_values, interpolate_pos_encoding)
         for index, layer in enumerate(clip.vision_model.encoder.layers):
-            tokens = ladder[str(index)].tokens if str(index) in ladder else None
+            tokens = own_weight(ladder[str(index)], "tokens") if str(index) in ladder else None
             main, _ = main_stream_layer(layer, main, extra_tokens=tokens)
         return _project(clip, main[:, 0])
 

@@ -599,15 +599,34 @@ def test_save_and_load_give_equal_scores(tiny_model, pixel_values, label_inputs,
             "prompts": "disk",
             "temperatures": "cpu",
         },
+        {"": "disk"},
+        {
+            "clip": "disk",
+            "ladder": "cpu",
+            "prompts": "disk",
+            "label_encoder": "cpu",
+            "image_encoder": "cpu",
+            "temperatures": "disk",
+        },
+        "auto",
     ],
-    ids=["cpu", "layers on disk"],
+    ids=["cpu", "layers on disk", "disk", "CLIP and temperatures on disk", "as much as fits"],
 )
 def test_device_map(tiny_model, pixel_values, label_inputs, tmp_path, device_map):
     """Also with CLIP's weights on disk, fetched layer by layer, although its layers are not called as a whole."""
     expected = scores_of(tiny_model, pixel_values, label_inputs).scores
     tiny_model.save_pretrained(tmp_path)
-    model = RamModel.from_pretrained(tmp_path, device_map=device_map, offload_folder=tmp_path / "offload")
-    torch.testing.assert_close(scores_of(model, pixel_values, label_inputs).scores, expected, **ROUNDING)
+    options = {"max_memory": {"cpu": 300_000}} if device_map == "auto" else {}
+    model = RamModel.from_pretrained(
+        tmp_path, device_map=device_map, offload_folder=tmp_path / "offload", **options
+    ).eval()
+    with torch.no_grad():
+        features = model.get_label_features(**label_inputs)
+        for inputs in (label_inputs, {"label_features": features}):
+            torch.testing.assert_close(model(pixel_values, **inputs).scores, expected, **ROUNDING)
+        for part in ("get_image_features", "get_patch_features"):
+            inputs = (pixel_values, features)[: 1 if part == "get_image_features" else 2]
+            torch.testing.assert_close(getattr(model, part)(*inputs), getattr(tiny_model, part)(*inputs), **ROUNDING)
 
 
 def test_numbers_that_a_checkpoint_lacks_are_initialised(tiny_model, tmp_path):
