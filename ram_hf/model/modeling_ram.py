@@ -99,6 +99,10 @@ class RamPreTrainedModel(PreTrainedModel):
     _keep_in_fp32_modules_strict = ["temperatures", "point_batch_norm", "area_batch_norm"]  # noqa: RUF012
     _skip_keys_device_placement = ["clip_layer"]  # noqa: RUF012  (a device map would move the layer like an input)
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # only a class that is registered itself is saved with its code
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # transformers 5 builds models without storage: every number of ours that a checkpoint may lack is set here,
