@@ -89,6 +89,10 @@ class RamConfig(PreTrainedConfig):
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # only a class that is registered itself is saved with its code
+
     def __post_init__(self, **kwargs: Any) -> None:
         if self.clip_config is None:
             self.clip_config = CLIPConfig()

@@ -148,13 +148,14 @@ class RamTaggingPipeline(Pipeline):
         if kwargs.pop("push_to_hub", False):
             raise ValueError("Use `push_to_hub(repo_id)` of the pipeline: it pushes model, processor and code as one.")
         os.makedirs(save_directory, exist_ok=True)
-        module = type(self).__module__.rpartition(".")[-1]
+        # A subclass of another package is saved as what it is made of: its own code need not travel.
+        module = RamTaggingPipeline.__module__.rpartition(".")[-1]
         # Tells a program that does not have this package which file and class the task is. It is for the folder
         # only: what is saved of the model alone has no pipeline's code beside it.
         config = self.model.config
-        config.custom_pipelines = {TASK: {"impl": f"{module}.{type(self).__name__}", "pt": ["AutoModel"]}}
+        config.custom_pipelines = {TASK: {"impl": f"{module}.{RamTaggingPipeline.__name__}", "pt": ["AutoModel"]}}
         try:
-            custom_object_save(self, save_directory)
+            custom_object_save(RamTaggingPipeline, save_directory)
             self.model.save_pretrained(save_directory, **kwargs)
         finally:
             del config.custom_pipelines

@@ -35,6 +35,10 @@ class RamProcessor(ProcessorMixin):
         torch.Size([2, 8])
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # only a class that is registered itself is saved with its code
+
     def __init__(
         self,
         image_processor: Any = None,
