@@ -1,92 +1,11 @@
 import os
-import xml.etree.ElementTree as ET
 
 import pytest
 
 from ram_hf.tagging.outputs import TaggedImage
 from ram_hf.tagging.sidecars import TextSidecars, XmpSidecars
-from ram_hf.tagging.xmp import add_keywords, is_marked
 
-# As Lightroom and darktable write: history, ratings, processing instructions, odd white space, a second description.
-XMP = """\ufeff<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 5.6.0">
- <r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-  <r:Description r:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4"
-     xmlns:darktable="http://darktable.sf.net/"   darktable:params="a&#10;b" />
-  <!-- mine -->
-  <r:Description r:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
-   <dc:subject>
-    <r:Bag>
-     <r:li>Grand père</r:li>
-     <r:li>dog</r:li>
-    </r:Bag>
-   </dc:subject>
-   <dc:creator><r:Seq><r:li>me &amp; you</r:li></r:Seq></dc:creator>
-  </r:Description>
- </r:RDF>
-</x:xmpmeta>
-<?xpacket end="w"?>   """
-
-
-def keywords(packet: bytes) -> list[str]:
-    """Read with another parser."""
-    rdf, dc = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}", "{http://purl.org/dc/elements/1.1/}"
-    subjects = list(ET.fromstring(packet).iter(f"{dc}subject"))
-    assert len(subjects) <= 1
-    return [item.text for subject in subjects for item in subject.iter(f"{rdf}li")]
-
-
-def test_new_packet():
-    packet = add_keywords(None, ["dog", "rød & <blå>", "dog"])
-    assert keywords(packet) == ["dog", "rød & <blå>"]
-    assert is_marked(packet)
-    assert add_keywords(packet, ["dog"]) == packet
-    assert keywords(add_keywords(packet, ["cat"])) == ["dog", "rød & <blå>", "cat"]
-    assert keywords(add_keywords(None, [])) == []
-    assert is_marked(add_keywords(None, []))
-
-
-def test_merging_keeps_every_byte_that_was_there():
-    old = XMP.encode()
-    assert not is_marked(old)
-    new = add_keywords(old, ["rød", "dog"])
-    assert keywords(new) == ["Grand père", "dog", "rød"]
-    assert is_marked(new)
-    assert add_keywords(new, ["rød"]) == new
-    kept = iter(new)
-    assert all(byte in kept for byte in old)  # the old bytes are in the new ones, in order
-
-
-def test_packet_without_keywords_gains_them():
-    start, end = XMP.index("<dc:subject>"), XMP.index("</dc:subject>") + len("</dc:subject>")
-    assert keywords(add_keywords((XMP[:start] + XMP[end:]).encode(), ["dog"])) == ["dog"]
-
-
-@pytest.mark.parametrize(
-    ("packet", "reason"),
-    [
-        (b"", "it is not XML in UTF-8"),
-        (XMP[: len(XMP) // 2].encode(), "it is not XML in UTF-8"),
-        (XMP.encode("utf-16"), "it is not XML in UTF-8"),
-        (b'<?xml version="1.0" encoding="latin-1"?><a/>', "it is in latin-1"),
-        (b"<svg/>", "it holds no rdf:RDF"),
-        (b'<!DOCTYPE a [<!ENTITY b "ccc">]><a>&b;</a>', "it declares a document type"),
-        (XMP.replace("<r:Bag>", "").replace("</r:Bag>", "").encode(), "its dc:subject holds no list of words"),
-        (
-            b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/>',
-            "its RDF is one empty tag, which nothing can be added to",
-        ),
-        (
-            XMP.replace(
-                '<r:Description r:about="" xmlns:dc', '<r:Description dc:subject="x" r:about="" xmlns:dc'
-            ).encode(),
-            "its dc:subject is an attribute",
-        ),
-    ],
-)
-def test_what_cannot_be_merged_is_refused(packet, reason):
-    with pytest.raises(ValueError, match=reason):
-        add_keywords(packet, ["dog"])
+from .test_xmp import XMP, keywords
 
 
 def tagged(path, *labels) -> TaggedImage:
