@@ -1,4 +1,7 @@
-"""Keywords of an XMP packet, as photo managers read them: `dc:subject`, a bag of words.
+"""Keywords of an XMP packet, in the lists that photo managers read.
+
+All of them know `dc:subject`. Where there is `lr:hierarchicalSubject`, darktable shows that one alone; where there is
+`digiKam:TagsList`, so do digiKam and Immich. So words come to each list that exists.
 
 Text is inserted into a packet that exists, so that every other byte of it stays: what programs write there (ratings,
 edits, their own namespaces) is not ours to format anew. A form that nothing can be added to is refused.
@@ -14,7 +17,12 @@ _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DC = "http://purl.org/dc/elements/1.1/"
 _OURS = "https://ram-hf.invalid/1.0/"  # an identifier, not an address; marks packets that were tagged
 _SUBJECT = f"{_DC} subject"
-_LISTS = {_SUBJECT: ("dc:subject", "Bag")}  # name to show and to write, kind of list
+_TAGS_LIST = "http://www.digikam.org/ns/1.0/ TagsList"
+_LISTS = {  # name to show and to write, kind of list, what stands between the levels of a word
+    _SUBJECT: ("dc:subject", "Bag", ""),
+    "http://ns.adobe.com/lightroom/1.0/ hierarchicalSubject": ("lr:hierarchicalSubject", "Bag", "|"),
+    _TAGS_LIST: ("digiKam:TagsList", "Seq", "/"),
+}
 _KINDS = (f"{_RDF} Bag", f"{_RDF} Seq")
 # What is between the tags' quotes may hold ">".
 _START_TAG = re.compile(rb"""<([^\s/>]+)(?:[^>"']|"[^"]*"|'[^']*')*>""")
@@ -40,7 +48,7 @@ def add_keywords(packet: bytes | None, keywords: Sequence[str], mark: str = "") 
 
     Args:
         packet: content of an XMP file in UTF-8, or None.
-        keywords: words to add; those that are there already are left out.
+        keywords: words to add to each list; those that it has already, on any level, are left out.
         mark: letters, digits and underscores that [`is_marked`] finds again.
 
     Returns:
@@ -74,12 +82,15 @@ def _items(words: Sequence[str], prefix: str) -> str:
 
 
 def _new_lists(found: "_PacketMap", words: Sequence[str]) -> str:
+    if _SUBJECT in found.lists or not words:
+        return ""
+    # No other list is made beside one that exists: it would hide the words of that.
     lists = ""
-    for name in () if _SUBJECT in found.lists or not words else (_SUBJECT,):
-        written, kind = _LISTS[name]
+    for name in (_SUBJECT,) if found.lists else (_SUBJECT, _TAGS_LIST):
+        written, kind, _ = _LISTS[name]
         namespace = f"xmlns:{written.partition(':')[0]}={quoteattr(name.partition(' ')[0])}"
         lists += f"\n  <{written} {namespace}><rdf:{kind}>{_items(words, 'rdf:')}</rdf:{kind}></{written}>"
-    return lists and f"{lists}\n "
+    return f"{lists}\n "
 
 
 def _description(found: "_PacketMap", content: str, mark: str | None) -> str:
@@ -106,12 +117,18 @@ class _List:
 
     gap: _Gap
 
-    def __init__(self, prefix: str):
+    def __init__(self, prefix: str, level_separator: str):
         self.prefix = prefix
-        self.words: list[str] = []
+        self._level_separator = level_separator
+        self._words: set[str] = set()
+
+    def hold(self, word: str) -> None:
+        self._words.add(word)
+        if self._level_separator:
+            self._words.update(word.split(self._level_separator))
 
     def missing(self, words: Sequence[str]) -> list[str]:
-        return [word for word in words if word not in self.words]
+        return [word for word in words if word not in self._words]
 
 
 class _PacketMap:
@@ -176,7 +193,7 @@ class _PacketMap:
 
     def _start_description(self, values: dict[str, str]) -> None:
         self.about = self.about or values.get(f"{_RDF} about", values.get("about", ""))
-        for name, (shown, _) in _LISTS.items():
+        for name, (shown, *_) in _LISTS.items():
             if name in values:
                 raise ValueError(f"its {shown} is an attribute, where a list of words is expected")
 
@@ -190,7 +207,7 @@ class _PacketMap:
         elif self._level == 3:
             if name not in _KINDS or wanted in self.lists:
                 raise ValueError(f"its {shown} holds no list of words, or more than that")
-            self.lists[wanted] = _List(f"{prefix}:" if prefix else "")
+            self.lists[wanted] = _List(f"{prefix}:" if prefix else "", _LISTS[wanted][2])
         elif self._level == 4:
             if name != f"{_RDF} li":
                 raise ValueError(f"its {shown} holds {name.split()[-1]}, where words are expected")
@@ -203,7 +220,7 @@ class _PacketMap:
         gap = self._gaps.pop() or _Gap(self._parser.CurrentByteIndex, self._parser.CurrentByteIndex)
         name, wanted = self._path[-1], self._property
         if wanted is not None and self._level == 4:
-            self.lists[wanted].words.append("".join(self._word).strip())
+            self.lists[wanted].hold("".join(self._word).strip())
         elif wanted is not None and self._level == 3:
             self.lists[wanted].gap = gap
         elif wanted is not None and self._level == 2 and wanted not in self.lists:

@@ -231,3 +231,73 @@ def test_packets_made_at_random_keep_what_they_hold():
         kept = iter(new)
         assert all(byte in kept for byte in packet)
     assert num_merged > 100
+
+
+LR = 'xmlns:lr="http://ns.adobe.com/lightroom/1.0/"'
+DIGIKAM = 'xmlns:digiKam="http://www.digikam.org/ns/1.0/"'
+SUBJECT = f"<dc:subject {DC}><rdf:Bag><rdf:li>Rome</rdf:li></rdf:Bag></dc:subject>"
+HIERARCHICAL = f"<lr:hierarchicalSubject {LR}><rdf:Bag><rdf:li>Places|Rome</rdf:li></rdf:Bag></lr:hierarchicalSubject>"
+TAGS_LIST = f"<digiKam:TagsList {DIGIKAM}><rdf:Seq><rdf:li>Places/Rome</rdf:li></rdf:Seq></digiKam:TagsList>"
+
+
+def words_of(packet: bytes) -> dict[str, list[str]]:
+    """Words of each list, by its name without namespace."""
+    items: dict[str, list[str]] = {}
+    for node in ET.fromstring(packet).iter():
+        name = node.tag.partition("}")[2]
+        if name in ("subject", "hierarchicalSubject", "TagsList"):
+            assert name not in items
+            items[name] = [item.text for item in node.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li")]
+    return items
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        ("", {"subject": ["dog", "a/b"], "TagsList": ["dog", "a/b"]}),
+        (SUBJECT, {"subject": ["Rome", "dog", "a/b"]}),
+        (HIERARCHICAL, {"hierarchicalSubject": ["Places|Rome", "dog", "a/b"], "subject": ["dog", "a/b"]}),
+        (
+            SUBJECT + HIERARCHICAL + TAGS_LIST,
+            {
+                "subject": ["Rome", "dog", "a/b"],
+                "hierarchicalSubject": ["Places|Rome", "dog", "a/b"],
+                "TagsList": ["Places/Rome", "dog", "a/b"],
+            },
+        ),
+        (
+            SUBJECT + TAGS_LIST.replace("<rdf:li>Places/Rome</rdf:li>", "<rdf:li>Animals/dog</rdf:li>"),
+            {"subject": ["Rome", "dog", "a/b"], "TagsList": ["Animals/dog", "a/b"]},
+        ),
+        (SUBJECT.replace("<rdf:Bag><rdf:li>Rome</rdf:li></rdf:Bag>", "<rdf:Bag/>"), {"subject": ["dog", "a/b"]}),
+    ],
+    ids=["none", "subject", "hierarchical", "all", "hierarchical that holds one", "empty"],
+)
+def test_words_come_to_each_list_that_some_program_reads(lists, expected, tmp_path):
+    packet = in_rdf(f'<rdf:Description rdf:about="" {RATING}>{lists}</rdf:Description>').encode()
+    new = add_keywords(packet, ["dog", "a/b"])
+    assert words_of(new) == expected
+    assert add_keywords(new, ["dog", "a/b"]) == new
+    (tmp_path / "a.xmp").write_bytes(new)
+    names = {
+        "subject": ("XMP-dc:Subject", "Xmp.dc.subject"),
+        "hierarchicalSubject": ("XMP-lr:HierarchicalSubject", "Xmp.lr.hierarchicalSubject"),
+        "TagsList": ("XMP-digiKam:TagsList", "Xmp.digiKam.TagsList"),
+    }
+    for name, words in expected.items():
+        if shutil.which("exiftool"):
+            assert read_by_exiftool(tmp_path / "a.xmp", names[name][0]) == words
+        if shutil.which("exiv2"):
+            assert read_by_exiv2(tmp_path / "a.xmp", names[name][1]).strip() == ", ".join(words)
+
+
+def test_a_new_packet_has_the_lists_that_all_programs_read():
+    assert words_of(add_keywords(None, ["dog"])) == {"subject": ["dog"], "TagsList": ["dog"]}
+    assert words_of(add_keywords(None, [])) == {}
+
+
+@pytest.mark.parametrize("name", ["lr:hierarchicalSubject", "digiKam:TagsList"])
+def test_a_list_of_another_form_is_refused(name):
+    attribute = in_rdf(f'<rdf:Description rdf:about="" {LR} {DIGIKAM} {name}="x"/>')
+    with pytest.raises(ValueError, match=f"its {name} is an attribute"):
+        add_keywords(attribute.encode(), ["dog"])
