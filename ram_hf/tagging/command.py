@@ -82,8 +82,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     outputs.add_argument(
         "--sidecar",
         choices=("txt", "xmp"),
-        help="a file beside each picture: NAME.txt with the labels, as captions of training data; or NAME.EXT.xmp for "
-        "photo managers, which keeps what it holds and gains the tags",
+        help="a file beside each picture: NAME.txt with the labels, as captions of training data; or .xmp for photo "
+        "managers, which keeps what it holds and gains the tags",
+    )
+    outputs.add_argument(
+        "--sidecar-name",
+        choices=("extension", "stem"),
+        default="extension",
+        help="how new .xmp files are called: NAME.EXT.xmp or NAME.xmp; one that exists under either name gains the "
+        "tags (default: extension)",
     )
     outputs.add_argument(
         "--overlay", type=Path, metavar="DIR", help="write each picture here with its tags and their heat maps drawn"
@@ -235,7 +242,7 @@ def _make_outputs(args: argparse.Namespace, options: "TagOptions", paths: Sequen
     # In this order, so that what goes wrong beside a picture is told in the file of all.
     outputs: list[Output] = []
     if args.sidecar is not None:
-        outputs.append(TextSidecars() if args.sidecar == "txt" else XmpSidecars())
+        outputs.append(TextSidecars() if args.sidecar == "txt" else XmpSidecars(paths, args.sidecar_name))
     if args.overlay is not None:
         outputs.append(Overlays(args.overlay))
     if args.output is not None:

@@ -56,11 +56,22 @@ class TextSidecars:
 
 
 class XmpSidecars:
-    """`NAME.jpg.xmp` beside `NAME.jpg`: its labels among the keywords (`dc:subject`) that are there already.
+    """An XMP file beside each picture: its labels among the keywords that are there already; see [`add_keywords`].
 
-    The name with the extension, as digiKam and darktable write it and others read it: two pictures that differ in
-    their extension alone have a file each. What the file holds stays; see [`add_keywords`].
+    `NAME.jpg.xmp`, as digiKam and darktable write it, where that exists; else `NAME.xmp`, as Lightroom writes it,
+    where that exists: a new file beside it would hide what it holds. Of two pictures that share one, the second has no
+    place for its labels, which is told as its error.
+
+    Args:
+        paths: all pictures to come.
+        name: of new files: "extension" (`NAME.jpg.xmp`) or "stem" (`NAME.xmp`).
     """
+
+    def __init__(self, paths: Sequence[str], name: str = "extension"):
+        self._name = name
+        self._owners: dict[str, str] = {}  # the first picture of each file
+        for path in paths:
+            self._owners.setdefault(os.path.abspath(self._place(path)), path)
 
     def refuse_existing(self, paths: Sequence[str]) -> None:
         """Nothing is overwritten: tags come to those that are there."""
@@ -68,7 +79,7 @@ class XmpSidecars:
     def holds(self, path: str) -> bool:
         """See [`Output`]."""
         try:
-            return is_marked(_xmp_sidecar(path).read_bytes())
+            return self._owns(path) and is_marked(self._place(path).read_bytes())
         except OSError:
             return False
 
@@ -79,30 +90,38 @@ class XmpSidecars:
     def finish(self) -> None:
         """Every file is complete."""
 
-    @staticmethod
-    def _write(image: TaggedImage) -> TaggedImage:
-        sidecar = _xmp_sidecar(image.path)
+    def _write(self, image: TaggedImage) -> TaggedImage:
+        sidecar = self._place(image.path)
+        if not self._owns(image.path):
+            return image.failed(f"{sidecar.name} belongs to another picture of the same name")
         try:
             old = sidecar.read_bytes() if os.path.exists(sidecar) else None
             new = add_keywords(old, [tag["label"] for tag in image.tags])
             if new != old:
-                with whole_file(sidecar) as unfinished:
+                target = sidecar if old is None else Path(os.path.realpath(sidecar))  # a link stays one
+                with whole_file(target) as unfinished:
                     unfinished.write_bytes(new)
                     if old is not None:
-                        shutil.copymode(sidecar, unfinished)
+                        shutil.copymode(target, unfinished)
         except ValueError as error:
             return image.failed(f"cannot add to {sidecar.name}: {error}")
         except OSError as error:
             return image.failed(f"cannot write {sidecar.name}: {error.strerror}")
         return image
 
+    def _owns(self, path: str) -> bool:
+        return self._owners.get(os.path.abspath(self._place(path)), path) == path
+
+    def _place(self, path: str) -> Path:
+        by_extension, by_stem = Path(f"{path}.xmp"), Path(path).with_suffix(".xmp")
+        for existing in (by_extension, by_stem):
+            if os.path.exists(existing):
+                return existing
+        return by_stem if self._name == "stem" else by_extension
+
 
 def _text_sidecar(path: str) -> Path:
     return Path(path).with_suffix(".txt")
-
-
-def _xmp_sidecar(path: str) -> Path:
-    return Path(f"{path}.xmp")
 
 
 __all__ = ["TextSidecars", "XmpSidecars"]
