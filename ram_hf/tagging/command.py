@@ -116,9 +116,10 @@ def run(args: argparse.Namespace) -> int:
         Exit status: 0; 1 when a picture failed and `--strict` is given; 130 when interrupted.
 
     Raises:
-        OSError: when a path, a label file or a model is not there, or an output exists.
+        OSError: when a path, a label file or a model is not there, or an output exists, or another run writes it.
         ValueError: when there are no labels or no pictures, or options do not go together.
     """
+    from .locks import locked_outputs
     from .outputs import TagOptions
     from .paths import find_images
     from .vocabulary import read_labels
@@ -132,16 +133,17 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and not (args.output or args.sidecar or args.overlay):
         raise ValueError("`--resume` needs something to go on with: `--output`, `--sidecar` or `--overlay`.")
     paths = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None)
-    outputs = _make_outputs(args, options, paths)
-    if not args.resume:
-        for output in outputs:
-            output.refuse_existing(paths)
-    todo = _find_work(paths, outputs, args.batch_size)
-    try:
-        interrupted, failures = _tag(args, options, outputs, todo)
-    except BrokenPipeError:  # whoever reads the table has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    with locked_outputs(file=args.output, folder=args.overlay, beside=paths if args.sidecar else ()):
+        outputs = _make_outputs(args, options, paths)
+        if not args.resume:
+            for output in outputs:
+                output.refuse_existing(paths)
+        todo = _find_work(paths, outputs, args.batch_size)
+        try:
+            interrupted, failures = _tag(args, options, outputs, todo)
+        except BrokenPipeError:  # whoever reads the table has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
     if interrupted:
         return 130
     return 1 if args.strict and failures else 0

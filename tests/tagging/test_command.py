@@ -302,3 +302,21 @@ def test_overlays_get_the_picture_and_where_each_tag_is(
     assert tag(*options) == 1
     assert tag(*options, "--resume") == 0
     assert len(drawn) == 2
+
+
+@pytest.mark.parametrize("output", [["--output", "tags.jsonl"], ["--overlay", "drawn"], ["--sidecar", "xmp"]])
+def test_a_second_run_into_an_output_is_refused_at_once(tag, tmp_path, capsys, monkeypatch, output):
+    save_photographs(tmp_path / "photos", 2)
+    tag_batch = command._tag_batch
+
+    def meanwhile(*args):
+        before = sorted(tmp_path.rglob("*"))
+        for more in ([], ["--resume"]):
+            assert tag("photos", *output, *more) == 1
+            assert "ram-hf: error: Another run writes there: it holds the lock" in capsys.readouterr().err
+        assert sorted(tmp_path.rglob("*")) == before
+        return tag_batch(*args)
+
+    monkeypatch.setattr(command, "_tag_batch", meanwhile)
+    assert tag("photos", *output) == 0
+    assert not list(tmp_path.rglob("*.lock"))
