@@ -237,21 +237,28 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
 
 def _make_outputs(args: argparse.Namespace, options: "TagOptions", paths: Sequence[str]) -> list["Output"]:
     from .overlay import Overlays
-    from .sidecars import TextSidecars, XmpSidecars
     from .table import Table
     from .writers import make_writer
 
     # In this order, so that what goes wrong beside a picture is told in the file of all.
     outputs: list[Output] = []
     if args.sidecar is not None:
-        outputs.append(TextSidecars() if args.sidecar == "txt" else XmpSidecars(paths, args.sidecar_name))
+        outputs.append(_make_sidecars(args, options, paths))
     if args.overlay is not None:
-        outputs.append(Overlays(args.overlay))
+        outputs.append(Overlays(args.overlay, paths, options, resume=args.resume))
     if args.output is not None:
         outputs.append(make_writer(args.output, options, resume=args.resume))
     if _prints_table(args):
         outputs.append(Table(sys.stdout, paths, options.labels))
     return outputs
+
+
+def _make_sidecars(args: argparse.Namespace, options: "TagOptions", paths: Sequence[str]) -> "Output":
+    from .sidecars import TextSidecars, XmpSidecars
+
+    if args.sidecar == "txt":
+        return TextSidecars(paths, options)
+    return XmpSidecars(paths, options, name=args.sidecar_name, resume=args.resume)
 
 
 def _num_workers(args: argparse.Namespace, num_images: int) -> int:

@@ -133,7 +133,7 @@ class _ConvertedWriter(JsonlWriter):
         partial = file.with_name(f"{file.name}.partial.jsonl")
         if resume and file.exists() and not partial.exists():  # an interrupted or a complete run
             with whole_file(partial) as unfinished, unfinished.open("w", encoding="utf-8") as lines:
-                lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._read(file))
+                lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._checked(file, options))
         super().__init__(partial, options, resume=resume)
 
     def refuse_existing(self, paths: Sequence[str]) -> None:
@@ -157,6 +157,11 @@ class _ConvertedWriter(JsonlWriter):
         for number, row in enumerate(self._rows(), start=1):  # noqa: B007
             yield row
         self._expect(number)
+
+    def _checked(self, file: Path, options: TagOptions) -> Iterator[dict[str, Any]]:
+        for row in self._read(file):
+            options.check(row, str(file))
+            yield row
 
     @staticmethod
     def _read(file: Path) -> Iterator[dict[str, Any]]:
