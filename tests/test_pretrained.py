@@ -43,7 +43,7 @@ def test_a_ram_comes_as_it_is_and_takes_what_its_weights_leave_open(ram_folder):
         ({"ladder_layers": [1]}, r"`config` sets `ladder_layers` but the RAM checkpoint .* has \[2, 3, 4\]"),
         ({"local_temperature": 1.0}, "`config` sets `local_temperature`"),
         ({"epsilom": 0.1}, "'epsilom', which is no field of RamConfig"),
-        ({"epsilon": -0.1}, "`epsilon` must be above 0"),
+        ({"epsilon": -0.1}, "`epsilon` must be between"),
     ],
 )
 def test_what_a_ram_has_fixed_is_refused(ram_folder, config, message):
@@ -150,6 +150,30 @@ def test_shapes_that_do_not_fit_are_told_one_by_one(ram_folder, part):
         pipeline(TASK, model=str(ram_folder), device="cpu")
     with pytest.raises(ValueError, match="are incomplete"):
         pipeline(TASK, model=RamModel.from_pretrained(ram_folder, ignore_mismatched_sizes=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -0.1])
+@pytest.mark.parametrize("name", ["local_temperature", "global_temperature"])
+def test_temperatures_that_are_none_are_refused(ram_folder, name, value):
+    rewrite(ram_folder, lambda each, tensor: (each, torch.full_like(tensor, value) if name in each else tensor))
+    for load in (load_model, RamModel.from_pretrained):
+        with pytest.raises(ValueError, match=f"`temperatures.{name}` must be above 0 and finite, got"):
+            load(ram_folder)
+
+
+@pytest.mark.parametrize("kind", ["ram", "clip"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("part", ["text_projection.weight", "vision_model.encoder.layers.1.mlp.fc1.weight"])
+def test_weights_that_are_no_numbers_are_refused_by_name(request, kind, part, value):
+    folder = request.getfixturevalue(f"{kind}_folder")
+
+    def broken(name, tensor):
+        if name.endswith(part):
+            tensor.view(-1)[3] = value
+        return name, tensor
+
+    with pytest.raises(ValueError, match=rf"hold NaN or infinite numbers: \S*{part}\.$"):
+        load_model(rewrite(folder, broken))
 
 
 def test_the_report_of_loading_is_still_to_be_had(ram_folder):

@@ -1,9 +1,11 @@
 """What a checkpoint lacks of its model: remembered when it is loaded, refused where it would be used."""
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import nn
 
 _SHOWN = 3
@@ -48,6 +50,32 @@ def refuse_incomplete(model: nn.Module, name_or_path: str | os.PathLike[str] | N
         )
 
 
+def refuse_nonsense(model: nn.Module, name_or_path: str | os.PathLike[str] | None) -> None:
+    """Refuse weights that are NaN or infinite, or temperatures of zero or below: all scores would be NaN.
+
+    Raises:
+        ValueError: which names them.
+    """
+    broken = [name for name, tensor in model.state_dict().items() if not _is_finite(tensor)]
+    if broken:
+        raise ValueError(f"The weights in {_shown(name_or_path)} hold NaN or infinite numbers: {some(broken)}.")
+    refuse_cold(model, name_or_path)
+
+
+def refuse_cold(model: nn.Module, name_or_path: str | os.PathLike[str] | None) -> None:
+    """Refuse temperatures that are not finite, or of zero or below: scores divide by them.
+
+    Raises:
+        ValueError: which names them.
+    """
+    for name, temperature in model.temperatures.named_parameters():
+        if temperature.device.type != "meta" and not 0 < temperature.item() < math.inf:
+            raise ValueError(
+                f"The weights in {_shown(name_or_path)} cannot be used: `temperatures.{name}` must be above 0 and "
+                f"finite, got {temperature.item()}."
+            )
+
+
 def some(names: Iterable[str]) -> str:
     """The first names of a list, and how many more there are."""
     names = list(names)
@@ -55,8 +83,15 @@ def some(names: Iterable[str]) -> str:
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
+def _is_finite(tensor: torch.Tensor) -> bool:
+    if tensor.device.type == "meta" or not tensor.is_floating_point():
+        return True
+    # A sum is read several times as fast, and tells unless it overflows.
+    return bool(tensor.sum(dtype=torch.float32).isfinite()) or bool(tensor.isfinite().all())
+
+
 def _shown(name_or_path: str | os.PathLike[str] | None) -> str:
     return repr(os.fspath(name_or_path)) if name_or_path is not None else "the given weights"
 
 
-__all__ = ["load_and_remember", "refuse_incomplete", "some"]
+__all__ = ["load_and_remember", "refuse_cold", "refuse_incomplete", "refuse_nonsense", "some"]
