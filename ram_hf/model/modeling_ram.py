@@ -22,6 +22,7 @@ from .image_encoder import ImageEncoder
 from .input_checks import check_label_features, check_label_source, check_labels, check_pixel_values
 from .label_encoder import LabelEncoder, PromptLayer
 from .ladder_adapter import LadderLayer
+from .loaded_weights import load_and_remember, refuse_cold
 from .losses import label_loss
 from .matching import MatchingTemperatures, match_patches
 from .optimal_transport import teacher_cost
@@ -126,16 +127,20 @@ class RamPreTrainedModel(PreTrainedModel):
     ) -> Any:
         """Load a RAM model from the Hub, a folder, or the package ("ram-tiny"); see `PreTrainedModel.from_pretrained`.
 
+        Tensors that the checkpoint lacks are random, with a warning; the pipeline and `ram-hf` refuse such a model.
+
         Raises:
             FileNotFoundError: when a path that can only be local does not exist.
-            ValueError: when the checkpoint is not a RAM model; for a CLIP checkpoint use [`RamModel.from_clip`].
+            ValueError: when the checkpoint is not a RAM model (for a CLIP checkpoint use [`RamModel.from_clip`]), a
+                tensor is of another shape than the model's, or a temperature is not above zero.
         """
         name_or_path = find_bundled(pretrained_model_name_or_path)
         refuse_missing_folder(name_or_path)
-        loaded = super().from_pretrained(name_or_path, *model_args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with `output_loading_info=True`
+        with_info = kwargs.pop("output_loading_info", False)
+        model, info = load_and_remember(super().from_pretrained, name_or_path, *model_args, **kwargs)
+        refuse_cold(model, name_or_path)
         model.freeze_backbone()  # loading replaces the parameters that `__init__` froze
-        return loaded
+        return (model, info) if with_info else model
 
 
 class RamModel(RamPreTrainedModel):
