@@ -9,8 +9,8 @@ export TOKENIZERS_PARALLELISM = false
 
 # Two processes; one that has nothing left takes tests from the other, as some last a hundred times longer than most.
 WORKERS ?= -n 2 --dist worksteal
-# What another release of transformers can break: the rest (drawing, XMP, ranking, readers) does not touch it.
-NEAR_TRANSFORMERS = tests/model tests/training tests/evaluation tests/pretraining tests/test_*.py
+# What another release of transformers can break: the rest (drawing, XMP, readers, making bundled models) does not touch it.
+NEAR_TRANSFORMERS = tests/model tests/training tests/evaluation tests/test_*.py
 
 # Where `make ram-tiny` finds the parts of scenes, and keeps what it makes.
 SCENES ?= ../shared/scenes

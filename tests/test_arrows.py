@@ -35,11 +35,14 @@ ARROWS = {
 # Inside the travelling folder: the arithmetic knows nothing else of ours, and a processor no model.
 MODEL_ARROWS = {
     "configuration_ram": {"bundled", "suggestions"},
-    "optimal_transport": {"reading"},
+    "optimal_transport": {"reading"},  # where asking a device is free: nothing of CLIP, nothing of ours
+    "reading": set(),
     "losses": set(),
     "suggestions": set(),
     "image_decoding": {"pixels"},
     "ladder_adapter": {"clip_attention", "configuration_ram", "optimal_transport"},
+    "image_encoder": {"ladder_adapter"},
+    "matching": {"configuration_ram", "optimal_transport"},
 }
 NEVER_BY_THE_PROCESSOR = {"modeling_ram", "ladder_adapter", "label_encoder", "optimal_transport", "losses"}
 

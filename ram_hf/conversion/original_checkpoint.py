@@ -144,7 +144,7 @@ def _student_tensors(content: object, path: str) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def _check_tensors(tensors: Mapping[str, object], path: str) -> None:
+def _check_tensors(tensors: Mapping[str, Tensor], path: str) -> None:
     foreign = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     if foreign:
         raise ValueError(f"{path!r} holds something else than a tensor under {_some(foreign)}.")

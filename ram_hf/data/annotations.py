@@ -16,7 +16,7 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
 class Box(TypedDict):
-    """A labelled rectangle; corners in pixels of the stored picture, x to the right and y down."""
+    """A labelled rectangle; corners in pixels of the stored image, x to the right and y down."""
 
     label: str
     x0: float
@@ -26,7 +26,7 @@ class Box(TypedDict):
 
 
 class AnnotatedImage(NamedTuple):
-    """One picture on disk and what is said about it."""
+    """One image on disk and what is said about it."""
 
     name: str  # as the annotations name it, with forward slashes
     file: Path
@@ -40,13 +40,13 @@ class Annotations:
 
     Args:
         labels: all label names, in the order in which they will be listed.
-        images: the pictures, in the order of the source; whether the files exist is not looked at.
-        has_boxes: whether the pictures carry boxes.
+        images: the images, in the order of the source; whether the files exist is not looked at.
+        has_boxes: whether the images carry boxes.
         label_groups: named parts of `labels` that get label files of their own.
 
     Raises:
         TypeError: when a label is not a string.
-        ValueError: when a label cannot stand on a line of a label file, comes twice, or a picture has a label that is
+        ValueError: when a label cannot stand on a line of a label file, comes twice, or an image has a label that is
             not among `labels`.
     """
 
@@ -55,7 +55,7 @@ class Annotations:
     has_boxes: bool = False
     label_groups: dict[str, list[str]] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for label in self.labels:
             if not isinstance(label, str):
                 raise TypeError(f"a label must be a string, got {label!r}")
@@ -72,7 +72,7 @@ class Annotations:
                 )
 
     def keep(self, renamed: dict[str, str]) -> "Annotations":
-        """Keep some labels only, under new names; pictures stay, with the labels that remain.
+        """Keep some labels only, under new names; images stay, with the labels that remain.
 
         Args:
             renamed: new name by the name in the source, in the order in which the labels will be listed.
@@ -117,10 +117,10 @@ def read_coco(annotations: Path, images: Path) -> Annotations:
 
     Args:
         annotations: file such as `instances_val2014.json`, with `images`, `annotations` and `categories`.
-        images: folder of the pictures.
+        images: folder of the images.
 
     Raises:
-        ValueError: when the file has another form, or an annotation belongs to no picture or category.
+        ValueError: when the file has another form, or an annotation belongs to no image or category.
     """
     content = _read_json(annotations, ("images", "annotations", "categories"))
     categories = {category["id"]: category["name"] for category in content["categories"]}
@@ -172,7 +172,7 @@ def read_rap(
 
     Args:
         annotations: the `.mat` file.
-        images: folder of the pictures (`RAP_dataset`).
+        images: folder of the images (`RAP_dataset`).
         split: part of the chosen partition.
         partition: which of the file's random partitions into train and test, from 0.
 
@@ -203,7 +203,7 @@ def read_pa100k(annotations: Path, images: Path, *, split: Literal["train", "val
 
     Args:
         annotations: the `.mat` file.
-        images: folder of the pictures.
+        images: folder of the images.
         split: part of the dataset.
 
     Raises:
@@ -239,7 +239,7 @@ def read_nus_wide(
         split: which of the concepts' files are meant: `Labels_<name>_Train.txt`, `Labels_<name>_Test.txt`, or those
             without an ending (`AllLabels`).
         concepts: folder of these files, each with a 0 or 1 a line.
-        tags: table of 0 and 1, one line for each picture and one column for each tag (`AllTags1k.txt`).
+        tags: table of 0 and 1, one line for each image and one column for each tag (`AllTags1k.txt`).
         tag_list: names of its columns, one a line (`TagList1k.txt`).
 
     Raises:
@@ -273,11 +273,11 @@ def read_nus_wide(
 
 @_naming_the_source
 def read_multiscene(annotations: Path, images: Path) -> Annotations:
-    """Read MultiScene's CSV, or any other with a picture in the first column and a 0 or 1 in one for each label.
+    """Read MultiScene's CSV, or any other with an image in the first column and a 0 or 1 in one for each label.
 
     Args:
-        annotations: the CSV file; a picture's name may lack its ending.
-        images: folder of the pictures.
+        annotations: the CSV file; an image's name may lack its ending.
+        images: folder of the images.
 
     Raises:
         ValueError: when a cell is neither 0 nor 1.
@@ -287,7 +287,7 @@ def read_multiscene(annotations: Path, images: Path) -> Annotations:
 
 @_naming_the_source
 def read_mlrsnet(annotations: Path, images: Path) -> Annotations:
-    """Read MLRSNet: one CSV for each category, as for MultiScene, with its pictures in a folder of the same name.
+    """Read MLRSNet: one CSV for each category, as for MultiScene, with its images in a folder of the same name.
 
     Args:
         annotations: folder of the CSV files.
@@ -300,15 +300,15 @@ def read_mlrsnet(annotations: Path, images: Path) -> Annotations:
     if not files:
         raise ValueError(f"There is no CSV file in the folder {str(annotations)!r}.")
     labels: list[str] = []
-    pictures: list[AnnotatedImage] = []
+    found: list[AnnotatedImage] = []
     for file in files:
         own_labels, rows = _read_marks_csv(file, images / file.stem)
         labels = labels or own_labels
         if set(own_labels) != set(labels):
             odd = sorted(set(own_labels) ^ set(labels))
             raise ValueError(f"{file.name} and {files[0].name} must have the same labels; they differ in {odd}.")
-        pictures.extend(row._replace(name=f"{file.stem}/{row.name}") for row in rows)
-    return Annotations(labels, pictures)
+        found.extend(row._replace(name=f"{file.stem}/{row.name}") for row in rows)
+    return Annotations(labels, found)
 
 
 @_naming_the_source
@@ -499,7 +499,7 @@ def _strings(value: Any) -> list[str]:
 
 
 def _marks(value: Any, names: list[str], labels: list[str], file: Path) -> Any:
-    """Matrix of truth values, pictures by labels; of RAP's values only 1 says that a label is there."""
+    """Matrix of truth values, images by labels; of RAP's values only 1 says that a label is there."""
     import numpy as np
 
     marks = np.asarray(value)

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, TypedDict, TypeVar
 import numpy as np
 import torch
 
+from ..model.images import read_image
 from .sources import AnyDataset, Box, RowReader
 from .streams import START, RawRow, RowStream, StreamItem, StreamState, one_pass_batches
-from .transforms import EvalTransform, decode_image
+from .transforms import EvalTransform
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class PrepareRow:
         """
         source, names, boxes, path, unknown = self._reader.read(row)
         try:
-            image = decode_image(source)
+            image = read_image(_fetched(source))
         except (ValueError, OSError) as error:
             raise ValueError(f"{error} (image {path!r})" if path else str(error)) from error
         labels = np.zeros(len(self._columns), dtype=np.float32)
@@ -102,6 +103,16 @@ class PrepareRow:
             if box["label"] in self._columns:
                 by_label.setdefault(box["label"], []).append([box["x0"], box["y0"], box["x1"], box["y1"]])
         return by_label
+
+
+def _fetched(image: bytes | str) -> bytes | str:
+    """Content of an address that fsspec opens, such as `hf://datasets/...`: so rows of a remote folder name images."""
+    if isinstance(image, bytes) or "://" not in image or image.startswith(("http://", "https://")):
+        return image
+    import fsspec  # comes with huggingface_hub
+
+    with fsspec.open(image, "rb") as file:
+        return file.read()
 
 
 class BatchLoader:

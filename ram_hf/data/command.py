@@ -1,4 +1,4 @@
-"""`ram-hf prepare`: turns pictures and annotations on disk into parquet shards that `datasets` reads and streams."""
+"""`ram-hf prepare`: turns images and annotations on disk into parquet shards that `datasets` reads and streams."""
 
 import argparse
 import sys

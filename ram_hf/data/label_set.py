@@ -34,7 +34,7 @@ class LabelSet:
     seen: tuple[str, ...]
     unseen: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.names:
             raise ValueError("A label set needs at least one label; `seen` and `unseen` are both empty.")
         if any(not name.strip() for name in self.names):

@@ -15,7 +15,7 @@ from .annotations import AnnotatedImage, Annotations
 from .shards import ShardFiles, write_lines
 
 _MISSING = "missing"
-_CHUNK = 128  # pictures in memory at once besides those of the shard that is being filled
+_CHUNK = 128  # images in memory at once besides those of the shard that is being filled
 _NAMED_IN_ERROR = 5
 
 
@@ -29,7 +29,7 @@ def write_shards(
     num_workers: int = 4,
     show_progress: bool = False,
 ) -> dict[str, Any]:
-    """Write pictures and labels as parquet shards; every picture is decoded once, to see that it can be.
+    """Write images and labels as parquet shards; every image is decoded once, to see that it can be.
 
     The columns are `image` (the bytes of the file, unchanged), `labels` (distinct names, in the order of
     `annotations.labels`), `path` and, where the source has them, `boxes` ({label, x0, y0, x1, y1} in pixels). Beside
@@ -41,8 +41,8 @@ def write_shards(
         annotations: what a reader of [`ram_hf.data.annotations`] found.
         output_dir: folder to write, which must be new or empty; it appears when all is written, and not before.
         split: name of the split, which the shards' names begin with.
-        shard_size: pictures of one shard; the last may have fewer.
-        skip_broken: leave out pictures that are missing or that Pillow cannot decode in full, and name them in the
+        shard_size: images of one shard; the last may have fewer.
+        skip_broken: leave out images that are missing or that Pillow cannot decode in full, and name them in the
             report.
         num_workers: threads that read and decode.
         show_progress: show a progress bar on stderr.
@@ -52,8 +52,8 @@ def write_shards(
 
     Raises:
         FileExistsError: when `output_dir` holds something.
-        ValueError: when a picture is missing or broken and `skip_broken` is off, nothing would be written, or a
-            number is below 1. All pictures are looked at first, and nothing is left behind.
+        ValueError: when an image is missing or broken and `skip_broken` is off, nothing would be written, or a
+            number is below 1. All images are looked at first, and nothing is left behind.
     """
     if shard_size < 1 or num_workers < 1:
         raise ValueError(f"`shard_size` and `num_workers` must be at least 1, got {shard_size} and {num_workers}.")
@@ -74,7 +74,7 @@ def write_shards(
 
 
 class _ShardWriter:
-    """Turns pictures into rows of shards, and counts their labels."""
+    """Turns images into rows of shards, and counts their labels."""
 
     def __init__(self, folder: Path, annotations: Annotations, *, split: str, shard_size: int):
         from datasets import Image, List, Value
@@ -125,7 +125,7 @@ class _ShardWriter:
 def _checked(
     images: Sequence[AnnotatedImage], num_workers: int, show_progress: bool
 ) -> Iterator[tuple[AnnotatedImage, bytes, str | None]]:
-    """Yield each picture with the bytes of its file and what is wrong with it, in order."""
+    """Yield each image with the bytes of its file and what is wrong with it, in order."""
     from tqdm import tqdm
 
     remaining = iter(images)
@@ -134,13 +134,13 @@ def _checked(
         tqdm(total=len(images), unit=" pictures", disable=not show_progress) as progress,
     ):
         while chunk := list(islice(remaining, _CHUNK)):
-            pictures = pool.map(_read_picture, [image.file for image in chunk])
-            for image, (data, failure) in zip(chunk, pictures, strict=True):
+            contents = pool.map(_read_image, [image.file for image in chunk])
+            for image, (data, failure) in zip(chunk, contents, strict=True):
                 yield image, data, failure
                 progress.update()
 
 
-def _read_picture(file: Path) -> tuple[bytes, str | None]:
+def _read_image(file: Path) -> tuple[bytes, str | None]:
     from PIL import Image
 
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..atomic import write_whole
 
-_ROW_GROUP = 100  # pictures that a reader of a shard fetches at once
+_ROW_GROUP = 100  # images that a reader of a shard fetches at once
 
 
 class ShardFiles:
@@ -72,7 +72,7 @@ def write_lines(file: Path, lines: Sequence[str]) -> None:
 
 
 def _dataset_card(split: str, num_images: int, num_bytes: int, note: str) -> str:
-    # The number of pictures is what lets a stream know how long an epoch is.
+    # The number of images is what lets a stream know how long an epoch is.
     info = f"dataset_info:\n  splits:\n  - name: {split}\n    num_examples: {num_images}\n    num_bytes: {num_bytes}\n"
     files = f"configs:\n- config_name: default\n  data_files:\n  - split: {split}\n    path: {split}-*.parquet\n"
     return f"---\n{info}{files}---\n\n{note}\n"

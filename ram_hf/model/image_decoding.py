@@ -1,4 +1,4 @@
-"""Encoded files and arrays to upright RGB pictures, with Pillow and NumPy alone: what only decodes needs no torch."""
+"""Encoded files and arrays to upright RGB images, with Pillow and NumPy alone: what only decodes needs no torch."""
 
 from typing import BinaryIO
 
@@ -6,13 +6,13 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 _CHANNEL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_BACKGROUND = (255, 255, 255)  # what shows through transparent pixels: pictures with alpha are drawn for white pages
+_BACKGROUND = (255, 255, 255)  # what shows through transparent pixels: images with alpha are drawn for white pages
 
 
 def decode_image(
     file: BinaryIO | str, name: str, *, draft_size: int | None = None, formats: list[str] | None = None
 ) -> Image.Image:
-    """Decode a picture, of several frames the first, as it is stored: see [`upright_rgb`] for what to do next.
+    """Decode an image, of several frames the first, to upright RGB as [`upright_rgb`] does.
 
     Args:
         file: open file or path.
@@ -23,10 +23,10 @@ def decode_image(
         formats: Pillow's names of the formats to try; None for all that Pillow knows.
 
     Returns:
-        PIL picture, its pixels in memory.
+        PIL image of mode RGB.
 
     Raises:
-        ValueError: when it cannot be decoded.
+        ValueError: when it cannot be decoded, or is less than 2 pixels wide or high.
         FileNotFoundError: when there is no such file.
     """
     try:
@@ -40,11 +40,11 @@ def decode_image(
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"Cannot read {name} as an image: {error}") from error
-    return image
+    return upright_rgb(image)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn a picture upright by its EXIF orientation, and make it RGB as [`to_rgb`] does.
+    """Turn an image upright by its EXIF orientation, and make it RGB as [`to_rgb`] does.
 
     Raises:
         ValueError: when it is less than 2 pixels wide or high.
@@ -68,7 +68,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def image_from_array(array: np.ndarray, *, channels_first: bool = False) -> Image.Image:
-    """Make a picture of mode L, RGB or RGBA of an array.
+    """Make an image of mode L, RGB or RGBA of an array.
 
     Args:
         array: shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels: uint8, uint16, bool, or float in [0, 1] or

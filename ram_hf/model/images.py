@@ -1,10 +1,11 @@
-"""Any form of picture in, an upright RGB picture out."""
+"""Any form of image in, an upright RGB image out."""
 
 import base64
 import io
 import os
 from collections.abc import Iterable, Mapping
 from http.client import HTTPException
+from typing import Any
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -16,22 +17,22 @@ from .image_decoding import decode_image, image_from_array, upright_rgb
 _DOWNLOAD_TIMEOUT = 60  # seconds
 
 
-def is_one_image(images) -> bool:
-    """Whether this is one picture for [`read_image`], or several: a list, a generator, a batch as one array."""
+def is_one_image(images: Any) -> bool:
+    """Whether this is one image for [`read_image`], or several: a list, a generator, a batch as one array."""
     if isinstance(images, str | bytes | bytearray | os.PathLike | Image.Image | Mapping):
-        return True  # a mapping is one thing, if no picture: its keys are none either
+        return True  # a mapping is one thing, if no image: its keys are none either
     return getattr(images, "ndim", 4) != 4 or not isinstance(images, Iterable)
 
 
-def read_image(source) -> Image.Image:
-    """Read a picture and make it RGB: upright by its EXIF orientation, transparency on white, 16 bits scaled to 8.
+def read_image(source: Any) -> Image.Image:
+    """Read an image and make it RGB: upright by its EXIF orientation, transparency on white, 16 bits scaled to 8.
 
     Args:
-        source: PIL picture; path; URL (http, https or data); encoded bytes; or NumPy array or tensor of shape (H, W),
+        source: PIL image; path; URL (http, https or data); encoded bytes; or NumPy array or tensor of shape (H, W),
             (H, W, C) or (C, H, W) with 1, 3 or 4 channels: uint8, uint16, bool, or float in [0, 1] or [0, 255].
 
     Returns:
-        PIL picture of mode RGB.
+        PIL image of mode RGB.
 
     Raises:
         TypeError: when the source is of another kind.
@@ -39,27 +40,25 @@ def read_image(source) -> Image.Image:
         OSError: when there is no such file or address.
     """
     if isinstance(source, Image.Image):
-        image = source
-    elif isinstance(source, np.ndarray):
-        image = image_from_array(source)
-    elif isinstance(source, torch.Tensor):
-        image = _from_tensor(source)
-    elif isinstance(source, bytes | bytearray):
-        image = decode_image(io.BytesIO(source), "the given bytes")
-    elif isinstance(source, str) and source.startswith(("http://", "https://")):
-        image = decode_image(io.BytesIO(_download(source)), source)
-    elif isinstance(source, str) and source.startswith("data:image/"):
-        image = decode_image(io.BytesIO(base64.b64decode(source.partition(",")[2])), "the given data URL")
-    elif isinstance(source, str | os.PathLike):
-        if not os.path.isfile(source):
-            raise FileNotFoundError(f"There is no file {os.fspath(source)[:200]!r}.")
-        image = decode_image(os.fspath(source), repr(os.fspath(source)))
-    else:
+        return upright_rgb(source)
+    if isinstance(source, np.ndarray):
+        return upright_rgb(image_from_array(source))
+    if isinstance(source, torch.Tensor):
+        return upright_rgb(_from_tensor(source))
+    if isinstance(source, bytes | bytearray):
+        return decode_image(io.BytesIO(source), "the given bytes")
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        return decode_image(io.BytesIO(_download(source)), source)
+    if isinstance(source, str) and source.startswith("data:image/"):
+        return decode_image(io.BytesIO(base64.b64decode(source.partition(",")[2])), "the given data URL")
+    if not isinstance(source, str | os.PathLike):
         raise TypeError(
             "An image must be a PIL picture, a path, a URL, bytes, a NumPy array or a tensor, "
             f"got {type(source).__name__}."
         )
-    return upright_rgb(image)
+    if not os.path.isfile(source):
+        raise FileNotFoundError(f"There is no file {os.fspath(source)[:200]!r}.")
+    return decode_image(os.fspath(source), repr(os.fspath(source)))
 
 
 def _download(url: str) -> bytes:

@@ -1,7 +1,7 @@
 """A small CLIP from scratch, on captioned scenes that are composed as it goes.
 
 This is how the bundled `ram-tiny` got the CLIP below it: `ram-hf pretrain clip-on-scenes --config FILE`.
-A CLIP for real pictures takes other means; this one knows a small world within an hour on two CPU cores.
+A CLIP for real images takes other means; this one knows a small world within an hour on two CPU cores.
 """
 
 import itertools
@@ -82,7 +82,7 @@ class ClipPretrainingArguments:
     save_steps: int = field(default=250, metadata={"help": "write a checkpoint every so many steps"})
     log_steps: int = field(default=50, metadata={"help": "log every so many steps"})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         known = {"steps", "image_size", "scene_share", "object_sizes"}
         for number, stage in enumerate(self.stages):
             if not {"steps", "image_size"} <= stage.keys() <= known:
@@ -170,8 +170,8 @@ def pretrain_clip(arguments: ClipPretrainingArguments) -> dict[str, float]:
 def contrastive_loss(image_features: Tensor, text_features: Tensor, named: Tensor, logit_scale: Tensor) -> Tensor:
     """CLIP's loss (arXiv 2103.00020), with every label as a candidate beside the captions of the batch.
 
-    A text is right for a picture when the picture's own caption names all that it names; where several are right
-    each counts alike (arXiv 2004.11362, L_out). Labels that no picture of the batch has are negatives only.
+    A text is right for an image when the image's own caption names all that it names; where several are right
+    each counts alike (arXiv 2004.11362, L_out). Labels that no image of the batch has are negatives only.
 
     Args:
         image_features: shape (B, D).
@@ -188,8 +188,8 @@ def contrastive_loss(image_features: Tensor, text_features: Tensor, named: Tenso
     named_by_text = torch.cat([named, torch.eye(named.shape[1], device=named.device)])
     right = (named @ named_by_text.T == named_by_text.sum(dim=1)).float()  # (B, B + L)
     image_loss = -(right * logits.log_softmax(dim=1)).sum(dim=1) / right.sum(dim=1)
-    pictures = right.sum(dim=0)
-    text_loss = -(right * logits.log_softmax(dim=0)).sum(dim=0)[pictures > 0] / pictures[pictures > 0]
+    images = right.sum(dim=0)
+    text_loss = -(right * logits.log_softmax(dim=0)).sum(dim=0)[images > 0] / images[images > 0]
     return (image_loss.mean() + text_loss.mean()) / 2
 
 
@@ -214,12 +214,12 @@ def judge_clip(model: CLIPModel, processor: RamProcessor, renderer: SceneRendere
     for name, objects in (("top1", (1, 1)), ("mAP", (2, 4))):
         scores, targets = [], torch.zeros(_JUDGED_SCENES, len(labels))
         for first in range(0, _JUDGED_SCENES, _JUDGED_AT_ONCE):
-            pictures = []
+            images = []
             for number in range(first, first + _JUDGED_AT_ONCE):
                 scene = renderer.render(np.random.default_rng([_JUDGED_SEED, number]), objects=objects)
-                pictures.append(scene.image)
+                images.append(scene.image)
                 targets[number, [labels.index(label) for label in scene.labels]] = 1
-            pixel_values = processor(images=pictures)["pixel_values"].to(model.device)
+            pixel_values = processor(images=images)["pixel_values"].to(model.device)
             image_embeds = F.normalize(model.get_image_features(pixel_values).pooler_output.float(), dim=-1)
             scores.append((model.logit_scale.exp() * image_embeds @ label_embeds.T).softmax(dim=-1).cpu())
         ranked = torch.cat(scores)
@@ -273,7 +273,7 @@ def _make_clip(tokenizer: CLIPTokenizer, arguments: ClipPretrainingArguments) ->
 def _make_optimizers(model: CLIPModel, arguments: ClipPretrainingArguments) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for the rest.
 
-    In the first 200 steps of 512 small pictures Muon took the loss to 4.2, AdamW to 5.0: with an hour to spend that is
+    In the first 200 steps of 512 small images Muon took the loss to 4.2, AdamW to 5.0: with an hour to spend that is
     the difference between a CLIP that knows its world and one that does not.
     """
     layers = [*model.vision_model.encoder.layers, *model.text_model.encoder.layers]
@@ -298,7 +298,7 @@ def _encoders(model: CLIPModel, *, compiled: bool) -> list[Callable[[Tensor], Te
     def encode_texts(input_ids: Tensor) -> Tensor:
         return model.get_text_features(input_ids).pooler_output
 
-    # Every stage has pictures of one size: a graph for each beats one for all.
+    # Every stage has images of one size: a graph for each beats one for all.
     return [torch.compile(f, dynamic=False) if compiled else f for f in (encode_images, encode_texts)]
 
 

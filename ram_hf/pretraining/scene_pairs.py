@@ -20,12 +20,12 @@ _PLAIN_SENTENCES = 0.5  # share of the label sentences that are the template; th
 
 @dataclass
 class PairBatch:
-    """B pictures with a caption each, and a sentence for each of the L labels.
+    """B images with a caption each, and a sentence for each of the L labels.
 
     Attributes:
         pixels: shape (B, 3, H, W), uint8.
         input_ids: the B captions and then the L label sentences, shape (B + L, T).
-        named: 1 where the caption of a picture names the label, shape (B, L).
+        named: 1 where the caption of an image names the label, shape (B, L).
     """
 
     pixels: Tensor
@@ -45,9 +45,9 @@ class ScenePairs(IterableDataset):
         label_template: sentence for a label, with `{label}`.
         batch_size: B.
         text_length: T, to which sentences are padded or cut, so that a compiled model sees one shape.
-        scene_share: share of the pictures that hold several objects; the others hold one.
+        scene_share: share of the images that hold several objects; the others hold one.
         objects: smallest and largest number of objects of those.
-        object_sizes: longer side of single objects as a share of the picture's; None for the renderer's own.
+        object_sizes: longer side of single objects as a share of the image's; None for the renderer's own.
         seed: of all batches.
         start: index of the first batch.
     """

@@ -63,7 +63,7 @@ class Backgrounds:
         return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draws.chance(0.5) else crop
 
     def _scaled(self, number: int, crop: int) -> Image.Image:
-        """A photograph of which the picture's size is the share `_CROPS[crop]`; kept, as scaling takes longest."""
+        """A photograph of which the image's size is the share `_CROPS[crop]`; kept, as scaling takes longest."""
         if (number, crop) not in self._scales:
             with Image.open(io.BytesIO(self._photos[number].data)) as image:
                 factor = self._size / (_CROPS[crop] * min(image.size))

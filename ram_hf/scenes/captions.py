@@ -1,4 +1,4 @@
-"""English captions of scenes: what is there, under the label or a synonym, as people write below their pictures."""
+"""English captions of scenes: what is there, under the label or a synonym, as people write below their images."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`ram-hf scenes`: composes pictures with known labels and boxes, and writes them as parquet shards."""
+"""`ram-hf scenes`: composes images with known labels and boxes, and writes them as parquet shards."""
 
 import argparse
 import sys

@@ -12,7 +12,7 @@ from ..data.shards import ShardFiles, write_lines
 if TYPE_CHECKING:
     from .renderer import Scene, SceneRenderer
 
-_JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: in small pictures halved colours bleed
+_JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution: in small images halved colours bleed
 
 
 def write_scenes(
@@ -28,7 +28,7 @@ def write_scenes(
     The columns are `image` (JPEG), `labels` and `boxes` ({label, x0, y0, x1, y1} of the visible pixels, half-open) of
     the objects, the one with the largest visible area first, and `caption`. Beside the shards stand
     `labels_seen.txt` and `labels_unseen.txt` with the labels that scenes can hold (no file where there are none),
-    `report.json`, and a `README.md` for `datasets` that names the sources of the pictures and their licences. The
+    `report.json`, and a `README.md` for `datasets` that names the sources of the images and their licences. The
     same options give the same bytes.
 
     Args:

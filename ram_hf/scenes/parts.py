@@ -34,7 +34,7 @@ STYLE_LICENSES = {
     "emojione": "CC-BY-4.0",
 }
 # What a package under the Apache licence can carry with attribution. Photographs are held to more than drawings:
-# they must need no attribution either, as a picture made from one cannot be told from it.
+# they must need no attribution either, as an image made from one cannot be told from it.
 _PERMISSIVE_STYLES = {"Apache-2.0", "CC-BY-4.0", "MIT", "CC0-1.0", "Public domain"}
 _FREE = {"CC0-1.0", "Public domain"}
 _UNKNOWN_LICENSE = "unknown"
@@ -43,10 +43,10 @@ _SMALLEST = 12  # pixels; a drawing is not halved below this
 
 
 class Drawing:
-    """A picture with transparency, decoded when first asked for, with copies at a half, a quarter, ... of its size.
+    """An image with transparency, decoded when first asked for, with copies at a half, a quarter, ... of its size.
 
     Args:
-        data: encoded RGBA picture.
+        data: encoded RGBA image.
         box: visible content, pixels x0, y0, x1, y1, half-open; the rest is cut off.
         license: as the source names it.
         origin: what to name in an attribution, such as the style, or the stamp and its author.
@@ -112,7 +112,7 @@ class Concept:
 
     @property
     def drawings(self) -> list[Drawing]:
-        """All pictures of it."""
+        """All images of it."""
         return [drawing for family in self.styles.values() for drawing in family] + self.stamps
 
 
@@ -129,7 +129,7 @@ class SceneParts:
     """What the scenes of one split are made of.
 
     Args:
-        concepts: those with at least one picture, in the order of the source.
+        concepts: those with at least one image, in the order of the source.
         photos: backgrounds of the split; may be empty.
     """
 
@@ -138,7 +138,7 @@ class SceneParts:
 
     @property
     def attributions(self) -> list[str]:
-        """A line for each source of pictures with its licence and the number of its pictures."""
+        """A line for each source of images with its licence and the number of its images."""
         drawings = [drawing for concept in self.concepts for drawing in concept.drawings]
         counts = Counter((drawing.origin, drawing.license) for drawing in drawings)
         counts.update((photo.origin, photo.license) for photo in self.photos)
@@ -242,7 +242,7 @@ def _choose(concepts: list[Concept], wanted: LabelList) -> list[Concept]:
     return [concept for concept in concepts if concept.concept_id in names or concept.label in names]
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------------
 
 
 def _add_icons(

@@ -1,4 +1,4 @@
-"""Scenes: pictures composed from drawings and cut-out photographs, with labels, boxes and a caption.
+"""Scenes: images composed from drawings and cut-out photographs, with labels, boxes and a caption.
 
 `ram-hf scenes` writes them as a corpus (see [`ram_hf.scenes.corpus`]); training can compose them as it goes:
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 Range = tuple[float, float]
 
-VISIBLE_SHARE = 0.6  # of each object's pixels, those beyond the picture's edge included
+VISIBLE_SHARE = 0.6  # of each object's pixels, those beyond the image's edge included
 _OPAQUE = 64  # alpha from which a pixel counts as the object's, of 255
 _MOST_OBJECTS = 12
-_SMALLEST_SIZE = 32  # pixels, of a picture
+_SMALLEST_SIZE = 32  # pixels, of an image
 _SMALLEST_OBJECT = 12.0  # pixels, its longer side; below, drawings cannot be told apart
 _ROTATION = 30.0  # degrees either way
-_STAMP_SHARE = 0.5  # of the pictures of a concept that has drawings and stamps
+_STAMP_SHARE = 0.5  # of the images of a concept that has drawings and stamps
 _LEAST_CONTRAST = 25.0  # of an object to what it covers: mean difference of the colour channels, of 255
 _PLACES = 5  # tried before an object is made smaller, and may then blend in
 _SHRINKING = 0.85
@@ -43,7 +43,7 @@ _LAYOUTS = 20
 
 
 class Scene(NamedTuple):
-    """A picture and what is in it; objects in the order of their visible area, the largest first.
+    """An image and what is in it; objects in the order of their visible area, the largest first.
 
     Args:
         image: pixels, shape (size, size, 3), uint8, RGB.
@@ -69,17 +69,17 @@ class SceneRenderer:
 
     Args:
         source: folder with the parts.
-        size: width and height of the pictures, pixels, at least 32. Drawings have about 90 pixels: beyond 128 they are
+        size: width and height of the images, pixels, at least 32. Drawings have about 90 pixels: beyond 128 they are
             enlarged, and look soft.
         seed: of the scenes that are asked for by number; >= 0.
         split: "train" or "test".
         objects: smallest and largest number of objects, each number as often; within 1 to 12.
-        object_sizes: smallest and largest longer side of an object, as a share of the picture's; None for sizes that
+        object_sizes: smallest and largest longer side of an object, as a share of the image's; None for sizes that
             fall with the number of objects, from 0.48-0.95 for one to 0.23-0.46 for six. Objects that find no room
             are made smaller than that.
         styles: styles of drawings, each as often; None for all that the licences allow.
         concepts: "seen", "unseen", "all", a list of labels, or a file with one a line.
-        stamps: cut-out photographs: "none", "only", or "mixed": half the pictures of a concept that has both.
+        stamps: cut-out photographs: "none", "only", or "mixed": half the images of a concept that has both.
         backgrounds: photographs behind: "none", "cc0" or "all" that the licences allow.
         licenses: "permissive" or "all".
         texture_share: share of scenes on procedural textures; None for one that falls with the number of photographs.
@@ -164,7 +164,7 @@ class SceneRenderer:
         Args:
             rng: the scene follows from it, and moves it on.
             objects: smallest and largest number of objects.
-            object_sizes: smallest and largest longer side of an object, as a share of the picture's.
+            object_sizes: smallest and largest longer side of an object, as a share of the image's.
             captions: what the caption names.
 
         Raises:
@@ -233,13 +233,13 @@ class SceneRenderer:
 
 
 def default_object_sizes(count: int) -> Range:
-    """Smallest and largest longer side of each of `count` objects, as a share of the picture's."""
+    """Smallest and largest longer side of each of `count` objects, as a share of the image's."""
     largest = min(0.95, 1.12 / math.sqrt(count))
     return largest / 2, largest
 
 
 class _Sprite(NamedTuple):
-    """A drawing as it will stand in a picture."""
+    """A drawing as it will stand in an image."""
 
     rgb: Image.Image
     alpha: Image.Image
@@ -266,7 +266,7 @@ class _Sprite(NamedTuple):
 
 
 class _Canvas:
-    """A picture that objects are put on, and whose each pixel is.
+    """An image that objects are put on, and whose each pixel is.
 
     `areas` and `visible` count the pixels of each object: all of them, and those that nothing hides.
     """

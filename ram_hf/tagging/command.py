@@ -4,12 +4,14 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from .outputs import Output, TaggedImage, TagOptions
     from .reader import ReadImage
     from .tagger import Tagger
@@ -253,7 +255,7 @@ def _num_workers(args: argparse.Namespace, num_images: int) -> int:
     return min(num_cores, _MOST_WORKERS)
 
 
-def _progress_bar(args: argparse.Namespace, work: _Work):
+def _progress_bar(args: argparse.Namespace, work: _Work) -> "tqdm":
     from tqdm import tqdm  # transformers needs it too
 
     shows = sys.stderr.isatty() and len(work.paths) > _FEW and not (_prints_table(args) and sys.stdout.isatty())
@@ -277,7 +279,7 @@ def _tell(num_done: int, failures: Sequence["TaggedImage"], *, left: int) -> Non
     sys.stderr.write("\n".join(lines) + "\n")
 
 
-def _at_least(minimum: int):
+def _at_least(minimum: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if int(text) < minimum:
             raise ValueError

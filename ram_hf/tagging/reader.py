@@ -14,12 +14,15 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from ..model.image_decoding import decode_image, upright_rgb
+from ..model.image_decoding import decode_image
+from ..model.pixels import squash
 
 MAX_DECODED_PIXELS = 200_000_000  # of one picture in memory: 600 MB as RGB; Pillow alone refuses 179 million
 MAX_DRAFT_PIXELS = 2_000_000_000  # of a JPEG that is decoded at an eighth of its size: half a minute
@@ -74,8 +77,7 @@ def load_image(path: str, *, draft_size: int) -> Image.Image:
             _refuse_bombs(file, draft_size)
         file.seek(0)
         with _pillow_limit(MAX_DRAFT_PIXELS):  # it refuses twice that
-            image = decode_image(file, "the file", draft_size=draft_size, formats=_formats())
-            return upright_rgb(image)
+            return decode_image(file, "the file", draft_size=draft_size, formats=_formats())
 
 
 def read_square(path: str, size: SquareSize) -> ReadImage:
@@ -83,7 +85,7 @@ def read_square(path: str, size: SquareSize) -> ReadImage:
     try:
         # A JPEG keeps at least twice the pixels that are needed each way, which changes scores only slightly.
         image = load_image(path, draft_size=2 * size.side)
-        image = image.resize((size.side, size.side), Image.Resampling(size.resample))
+        image = squash(image, size.side, size.resample)
         return ReadImage(path, np.asarray(image))
     except MemoryError:
         return ReadImage(path, None, "there is not enough memory to decode it")
@@ -147,7 +149,7 @@ class _Worker:
 
     def __init__(self, size: SquareSize):
         self._size = size
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
 
     def read(self, path: str) -> ReadImage:
         if self._process is None:
@@ -186,7 +188,7 @@ class _Worker:
             self._process = None
 
 
-def _work(connection, size: SquareSize) -> None:
+def _work(connection: Connection, size: SquareSize) -> None:
     """Body of a worker process: paths in, results out, until the other end is gone."""
     import signal
 
@@ -202,12 +204,12 @@ def _work(connection, size: SquareSize) -> None:
             connection.send(read_square(connection.recv(), size))
 
 
-def _end_with(parent) -> None:
+def _end_with(parent: BaseProcess) -> None:
     parent.join()  # also when it is killed, in the middle of a picture
     os._exit(1)
 
 
-def _refuse_bombs(file, draft_size: int) -> None:
+def _refuse_bombs(file: BinaryIO, draft_size: int) -> None:
     """Raise ValueError when a file's header promises more pixels than anybody's memory holds."""
     with suppress(OSError, SyntaxError):  # no picture at all: decoding says so
         image = Image.open(file, formats=_formats())

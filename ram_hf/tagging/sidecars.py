@@ -18,7 +18,7 @@ class TextSidecars:
     their extension, the second has no place for its labels, which is told as its error.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._written: set[Path] = set()
 
     def refuse_existing(self, paths: Sequence[str]) -> None:

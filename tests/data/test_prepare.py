@@ -320,7 +320,7 @@ def test_keep_moves_boxes_along(tmp_path):
 
 
 def test_keep_refuses_unknown_names(tmp_path):
-    with pytest.raises(ValueError, match="label 'cow' to keep is not in the source. There are 'dog'"):
+    with pytest.raises(ValueError, match=r"label 'cow' to keep is not in the source\. There are 'dog'"):
         Annotations(["dog"], []).keep({"cow": "cow"})
     (tmp_path / "keep.txt").write_text("a\tb\tc\n")
     with pytest.raises(ValueError, match="one name, or two with a tab"):
@@ -367,16 +367,16 @@ def test_broken_pictures_left_out_on_request(tmp_path, images, table, capsys):
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n\0\0"])
 def test_any_file_that_is_no_picture_is_broken(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
-    data, failure = prepare._read_picture(tmp_path / "a.png")
+    data, failure = prepare._read_image(tmp_path / "a.png")
     assert (data, failure.startswith("UnidentifiedImageError")) == (b"", True)
     assert "_io" not in failure
 
 
 def test_truncated_png_is_broken(tmp_path):
     truncate(picture(tmp_path / "a.png", form="PNG"))
-    assert prepare._read_picture(tmp_path / "a.png")[1] is not None
-    assert prepare._read_picture(tmp_path)[1] != "missing"  # a folder
-    assert prepare._read_picture(tmp_path / "a.png" / "b.png")[1] == "missing"
+    assert prepare._read_image(tmp_path / "a.png")[1] is not None
+    assert prepare._read_image(tmp_path)[1] != "missing"  # a folder
+    assert prepare._read_image(tmp_path / "a.png" / "b.png")[1] == "missing"
 
 
 def test_report(tmp_path, images, table):
@@ -420,10 +420,9 @@ def test_interrupted_run_leaves_nothing(tmp_path, images, table, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "_read_picture", interrupt)
+    monkeypatch.setattr(prepare, "_read_image", interrupt)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(KeyboardInterrupt):
-        command("table", table, images, tmp_path / "out")
+    assert command("table", table, images, tmp_path / "out") == 130
     assert sorted(tmp_path.iterdir()) == before
 
 

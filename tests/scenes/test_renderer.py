@@ -427,10 +427,10 @@ def test_no_backgrounds_file_is_needed(bare_source):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"styles": ["notto"]}, "There is no icon style 'notto' in the source: Did you mean 'noto'"),
-        ({"styles": ["xyz"]}, "There is no icon style 'xyz' in the source, which has 'fluent-emoji', "),
+        ({"styles": ["notto"]}, "There is no icon style 'notto' in the source. Did you mean 'noto'"),
+        ({"styles": ["xyz"]}, "There is no icon style 'xyz' in the source. There are 'fluent-emoji', "),
         ({"styles": ["openmoji"]}, "'openmoji' is under CC-BY-SA-4.0, which licenses='permissive' leaves out"),
-        ({"concepts": ["aple"]}, "There is no concept 'aple' in the source: did you mean 'apple'"),
+        ({"concepts": ["aple"]}, "There is no concept 'aple' in the source. Did you mean 'apple'"),
         ({"concepts": ["ice"]}, "up to 6 different objects need as many concepts; the options leave 1"),
         ({"concepts": "unseen", "stamps": "only"}, "None of the 2 concepts has a picture with stamps='only'"),
         ({"objects": (3, 2)}, "`objects` must be a range within 1 to 12, got 3 to 2"),
