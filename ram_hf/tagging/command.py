@@ -122,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from .locks import locked_outputs
     from .outputs import TagOptions
+    from .overlay import leave_out_drawn
     from .paths import find_images
     from .vocabulary import read_labels
 
@@ -134,6 +135,10 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and not (args.output or args.sidecar or args.overlay):
         raise ValueError("`--resume` needs something to go on with: `--output`, `--sidecar` or `--overlay`.")
     paths = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None)
+    if args.overlay is not None:
+        paths = leave_out_drawn(paths, args.overlay)
+        if not paths:
+            raise ValueError(f"All pictures are in {str(args.overlay)!r}, with their tags drawn by an earlier run.")
     with locked_outputs(file=args.output, folder=args.overlay, beside=paths if args.sidecar else ()):
         outputs = _make_outputs(args, options, paths)
         if not args.resume:

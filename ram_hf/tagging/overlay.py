@@ -28,7 +28,8 @@ class Overlays:
 
     Raises:
         NotADirectoryError: when `folder` is something else.
-        ValueError: when resuming, and a file is there that was not drawn with these options.
+        ValueError: when two pictures would be drawn into one file; when resuming, and a file is there that was not
+            drawn with these options.
     """
 
     def __init__(self, folder: Path, paths: Sequence[str], options: TagOptions, *, resume: bool = False):
@@ -36,12 +37,23 @@ class Overlays:
             raise NotADirectoryError(f"{str(folder)!r} is not a folder.")
         self._folder = folder
         self._comment = f"{_COMMENT}{options.mark}"
+        self._refuse_shared_places(paths)
         for path in paths if resume else ():
             place = self._place(path)
             if os.path.exists(place) and _comment_of(place) != self._comment:  # also where a name is too long
                 raise ValueError(
                     f"{str(place)!r} was drawn with other labels, `--top-k` or `--threshold`. Resume with the options "
                     "it was begun with, or choose another folder."
+                )
+
+    def _refuse_shared_places(self, paths: Sequence[str]) -> None:
+        owners: dict[Path, str] = {}
+        for path in paths:
+            owner = owners.setdefault(self._place(path), path)
+            if owner != path:
+                raise ValueError(
+                    f"{printable(owner)!r} and {printable(path)!r} would both be drawn as "
+                    f"{printable(str(self._place(path)))!r}; draw one of them in a run with another `--overlay`."
                 )
 
     def refuse_existing(self, paths: Sequence[str]) -> None:
@@ -84,6 +96,19 @@ class Overlays:
         return self._folder.joinpath(*parts[:-1], f"{parts[-1]}.jpg")
 
 
+def leave_out_drawn(paths: Sequence[str], folder: Path) -> list[str]:
+    """The pictures without those that [`Overlays`] has written into a folder, whose tags would be drawn again."""
+    inside = os.path.join(os.path.realpath(folder), "")
+    return [path for path in paths if not (os.path.realpath(path).startswith(inside) and _is_drawn(path))]
+
+
+def _is_drawn(path: str) -> bool:
+    try:
+        return os.path.isfile(path) and _comment_of(Path(path)) is not None  # a pipe would never end
+    except OSError:  # told when its turn comes
+        return False
+
+
 def _comment_of(place: Path) -> str | None:
     """What a file of ours was marked with; None for any other file."""
     with place.open("rb") as file:
@@ -98,4 +123,4 @@ def _with_region(tag: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any
     return {**tag, **label_region(heat_map.ravel(), grid=heat_map.shape, size=size)}
 
 
-__all__ = ["Overlays"]
+__all__ = ["Overlays", "leave_out_drawn"]

@@ -96,7 +96,8 @@ class JsonlWriter:
         except OSError as error:
             if error.errno is None:
                 raise
-            rows = f"The {self._num_rows:,} rows before that are kept in {str(self._file)!r}" * (self._num_rows > 0)
+            num_rows = f"{self._num_rows:,} row{'s' * (self._num_rows != 1)}"
+            rows = f"What was written before, {num_rows}, is kept in {str(self._file)!r}" * (self._num_rows > 0)
             raise OSError(
                 f"Cannot write {str(file)!r}: {error.strerror}. {rows or 'No row is written yet'}; with this mended, "
                 "the same command with `--resume` goes on."

@@ -365,3 +365,33 @@ def test_a_resumed_run_with_a_shared_caption_file_equals_one_run(tag, tmp_path):
     (tmp_path / "tags.jsonl").write_bytes(whole[: whole.index(b"\n") + 1])
     assert tag("photos", "--sidecar", "txt", "--output", "tags.jsonl", "--resume") == 0
     assert (tmp_path / "tags.jsonl").read_bytes() == whole
+
+
+@pytest.mark.parametrize("folder", ["photos/drawn", "photos", "."])
+def test_what_a_run_draws_is_not_searched_by_the_next(tag, tmp_path, capsys, folder):
+    save_photographs(tmp_path / "photos", 2)
+    (tmp_path / "photos" / "drawn").mkdir()
+    (tmp_path / "photos" / "drawn" / "mine.jpg").write_bytes((tmp_path / "photos" / "0000.jpg").read_bytes())
+    assert tag("photos", "--overlay", folder) == 0
+    written = sorted(tmp_path.rglob("*"))
+    (tmp_path / "photos" / "0001.jpg").unlink()  # what was drawn of it is no new picture either
+    capsys.readouterr()
+    assert tag("photos", "--overlay", folder, "--resume") == 0
+    assert capsys.readouterr().err.startswith("0 pictures tagged, 0 failed")
+    assert tag(*(tmp_path / folder).rglob("*.jpg.jpg"), "--overlay", folder) == 1
+    assert "with their tags drawn by an earlier run" in capsys.readouterr().err
+    assert sorted({*tmp_path.rglob("*"), tmp_path / "photos" / "0001.jpg"}) == written
+
+
+@pytest.mark.parametrize("other", ["../photos", "../../photos"])
+def test_two_pictures_that_would_be_drawn_into_one_file(tag, tmp_path, capsys, monkeypatch, other):
+    here = tmp_path / "a" / "b"
+    save_photographs(here / "photos", 1)
+    monkeypatch.chdir(here)
+    save_photographs(here / other, 1)
+    assert tag("photos", other, "--overlay", "drawn") == 1
+    assert (
+        f"'photos/0000.jpg' and '{other}/0000.jpg' would both be drawn as 'drawn/photos/0000.jpg.jpg'"
+        in capsys.readouterr().err
+    )
+    assert not (here / "drawn").exists()

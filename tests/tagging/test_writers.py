@@ -155,7 +155,7 @@ def test_a_disk_that_is_full_loses_no_row_and_is_told(file):
     with files_of_at_most(5_000), pytest.raises(OSError, match="File too large") as caught:
         writer.write(many(10, 30))
     assert f"Cannot write {str(rows_of(file))!r}: " in str(caught.value)
-    assert "The 10 rows before that are kept" in str(caught.value)
+    assert "What was written before, 10 rows, is kept in" in str(caught.value)
     assert "the same command with `--resume` goes on" in str(caught.value)
     assert [json.loads(line)["path"] for line in rows_of(file).read_text().splitlines()] == [
         image.path for image in many(0, 10)
