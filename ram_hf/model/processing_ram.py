@@ -1,6 +1,7 @@
 """Images and label names in, tensors out; scores in, labels out."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ from .bundled import find_bundled
 from .images import is_one_image, read_image
 
 DEFAULT_LABEL_TEMPLATE = "A photo of a {label}."
+_PLACE = re.compile(r"\{(?:label)?\}")  # of the label in a template
 _CLIP_CONTEXT = 77  # for tokenizers that do not say
+_SHOWN = 120  # characters of a stranger's text in an error
 _NO_LIMIT = 1_000_000  # transformers puts a number above this where a tokenizer does not say
 
 
@@ -20,12 +23,13 @@ class RamProcessor(ProcessorMixin):
     Args:
         image_processor: CLIP's image processor.
         tokenizer: CLIP's tokenizer.
-        label_template: sentence that a label name is put into, with `{label}` or `{}` in its place.
+        label_template: sentence that a label name is put into, with `{label}` or `{}` in its place. It is no format
+            string: whatever else stands in braces is refused.
         squash: resize the whole image to the model's square, as the method does, instead of cropping the centre as
             CLIP does: what stands at the edge of an image is to be tagged too.
 
     Raises:
-        ValueError: when the template has no place for the label.
+        ValueError: when the template has no place for the label, or anything else in braces.
 
     Example:
         >>> processor = RamProcessor.from_pretrained("openai/clip-vit-base-patch16")
@@ -105,7 +109,7 @@ class RamProcessor(ProcessorMixin):
             names = _as_names(labels)
             template = self.label_template if label_template is None else label_template
             _check_template(template)
-            sentences = [template.format(name, label=name) for name in names]
+            sentences = [_fill(template, name) for name in names]
             data.update(self._tokenize(sentences, names, padding, truncation, return_tensors))
         elif text is not None:
             names = _as_names(text)
@@ -211,14 +215,21 @@ def _as_names(names: str | Iterable[str]) -> list[str]:
 
 
 def _check_template(template: str) -> None:
-    try:
-        names_the_label = template.format("\0", label="\0").count("\0") > 0
-    except (KeyError, IndexError, ValueError):
-        names_the_label = False
-    if not names_the_label:
+    pieces = _PLACE.split(template) if isinstance(template, str) else []
+    if len(pieces) < 2 or any(brace in piece for piece in pieces for brace in "{}"):
         raise ValueError(
-            f"`label_template` must be a sentence with {{label}} where the name belongs, got {template!r}."
+            "`label_template` must be a sentence with {label} where the name belongs, and no other braces, got "
+            f"{_shortened(template)}."
         )
+
+
+def _fill(template: str, name: str) -> str:
+    return _PLACE.sub(lambda _: name, template)
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _squashing(image_processor: Any) -> Any:

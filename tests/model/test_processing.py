@@ -66,6 +66,35 @@ def test_other_templates(tiny_processor, template):
     assert torch.equal(tiny_processor(labels="dog", label_template=template)["input_ids"], expected["input_ids"])
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        *("{label:>1000000000}", "{label!r}", "{label.__class__}", "{label[0]}", "{0}", "{:>9}", "{label} {other}"),
+        *("{{label}}", "{label} }", "{label", "{}{{}}", "a photo", "", None, 3, ["{}"]),
+    ],
+)
+def test_a_template_is_no_format_string(tiny_processor, template, tmp_path):
+    with pytest.raises(ValueError, match="`label_template` must be a sentence"):
+        RamProcessor(tiny_processor.image_processor, tiny_processor.tokenizer, label_template=template)
+    tiny_processor.save_pretrained(tmp_path)
+    file = tmp_path / "processor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "label_template": template}))
+    with pytest.raises(ValueError, match="`label_template` must be a sentence"):
+        RamProcessor.from_pretrained(tmp_path)
+
+
+def test_a_long_template_is_not_shown_whole(tiny_processor):
+    with pytest.raises(ValueError, match="`label_template`") as caught:
+        tiny_processor(labels="dog", label_template="x" * 10**6)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_label_is_put_in_each_place(tiny_processor):
+    expected = tiny_processor(text="{x} or \\1 {x}")
+    given = tiny_processor(labels="{x}", label_template="{label} or \\1 {}")
+    assert torch.equal(given["input_ids"], expected["input_ids"])
+
+
 def test_labels_with_braces_are_names_not_fields(tiny_processor):
     assert tiny_processor(labels=["{x}", "{}"])["input_ids"].shape[0] == 2
 
