@@ -176,6 +176,58 @@ def test_weights_that_are_no_numbers_are_refused_by_name(request, kind, part, va
         load_model(rewrite(folder, broken))
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b'{"model_type": "recover_a', "Unterminated string"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        (b"\xff\xfe\x00\x80", "can't decode byte 0xff"),
+        (b"[" * 100_000, ""),
+    ],
+)
+@pytest.mark.parametrize("file", ["config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_damaged_json_file_is_named(ram_folder, file, content, reason):
+    (ram_folder / file).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{file}' cannot be read as JSON in UTF-8 \(.*{reason}"):
+        load_model(ram_folder)
+
+
+@pytest.mark.parametrize("content", ["[1]", "3", "null", '"recover_and_match"'])
+@pytest.mark.parametrize("file", ["config.json", "processor_config.json"])
+def test_a_json_file_of_something_else_is_named(ram_folder, file, content):
+    (ram_folder / file).write_text(content)
+    with pytest.raises(ValueError, match=rf"{file}' holds a \w+ where an object was expected"):
+        load_model(ram_folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 50, b"not weights at all", b"\xff" * 100])
+def test_damaged_weights_are_named(ram_folder, clip_folder, content):
+    for folder in (ram_folder, clip_folder):
+        (folder / "model.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"The weights of '{folder}' cannot be read \(\w+: "):
+            load_model(folder)
+
+
+def test_weights_cut_short_are_named(ram_folder):
+    file = ram_folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"The weights of .* cannot be read"):
+        load_model(ram_folder)
+
+
+def test_a_damaged_configuration_is_told_in_one_line(ram_folder, tmp_path, capsys):
+    (ram_folder / "config.json").write_text("")
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+    assert main(["tag", str(tmp_path / "red.png"), "--labels", "red", "--model", str(ram_folder)]) == 1
+    assert f"ram-hf: error: '{ram_folder / 'config.json'}' cannot be read as JSON" in capsys.readouterr().err
+
+
+def test_a_file_is_no_model(ram_folder):
+    with pytest.raises(ValueError, match="is a file: name the folder"):
+        load_model(ram_folder / "model.safetensors")
+
+
 def test_the_report_of_loading_is_still_to_be_had(ram_folder):
     model, info = RamModel.from_pretrained(rewrite(ram_folder, without("ladder.4.tokens")), output_loading_info=True)
     assert list(info["missing_keys"]) == model.tensors_not_loaded == ["ladder.4.tokens"]
