@@ -14,6 +14,7 @@ DEFAULT_LABEL_TEMPLATE = "A photo of a {label}."
 _PLACE = re.compile(r"\{(?:label)?\}")  # of the label in a template
 _CLIP_CONTEXT = 77  # for tokenizers that do not say
 _SHOWN = 120  # characters of a stranger's text in an error
+_CHARACTERS = 100  # of one token: more in a label are measured, not tokenised
 _NO_LIMIT = 1_000_000  # transformers puts a number above this where a tokenizer does not say
 
 
@@ -92,7 +93,7 @@ class RamProcessor(ProcessorMixin):
 
         Raises:
             ValueError: when there is nothing to prepare, an image cannot be read, a label is empty or too long.
-            TypeError: when a label is not a string, or an option is unknown.
+            TypeError: when labels are no list of strings, or an option is unknown.
         """
         if images is None and text is None and labels is None:
             raise ValueError("Nothing to prepare: pass `images`, `labels` or both.")
@@ -190,27 +191,39 @@ class RamProcessor(ProcessorMixin):
         context_length = self.tokenizer.model_max_length
         if context_length > _NO_LIMIT:
             context_length = _CLIP_CONTEXT
+        most = _CHARACTERS * context_length
+        for index, sentence in enumerate(sentences):
+            if len(sentence) > most and not truncation:
+                raise ValueError(
+                    f"Label {index} has {len(sentence)} characters with its template but the text tower takes "
+                    f"{context_length} tokens: {_shortened(names[index])}. Shorten it, or pass `truncation=True`."
+                )
+        sentences = [sentence[:most] for sentence in sentences]  # behind that nothing is read anyway
         encoded = self.tokenizer(sentences, truncation=truncation, max_length=context_length if truncation else None)
         lengths = [len(ids) for ids in encoded["input_ids"]]
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         if lengths[longest] > context_length:
             raise ValueError(
                 f"Label {longest} takes {lengths[longest]} tokens with its template but the text tower takes "
-                f"{context_length}: {names[longest]!r}. Shorten it, or pass `truncation=True`."
+                f"{context_length}: {_shortened(names[longest])}. Shorten it, or pass `truncation=True`."
             )
         limit = context_length if padding == "max_length" else None
         return dict(self.tokenizer.pad(encoded, padding=padding, max_length=limit, return_tensors=return_tensors))
 
 
 def _as_names(names: str | Iterable[str]) -> list[str]:
+    if not isinstance(names, Iterable):
+        raise TypeError(f"Labels must be a list of names, got {type(names).__name__}: {_shortened(names)}.")
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise ValueError("There are no labels: pass at least one label name.")
     for index, name in enumerate(names):
         if not isinstance(name, str):
-            raise TypeError(f"Label {index} must be a string, got {type(name).__name__}: {name!r}.")
+            raise TypeError(f"Label {index} must be a string, got {type(name).__name__}: {_shortened(name)}.")
         if not name.strip():
             raise ValueError(f"Label {index} is empty.")
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise ValueError(f"Label {index} holds half of a character (a lone surrogate): {_shortened(name)}.")
     return names
 
 

@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import pytest
@@ -186,6 +187,13 @@ def test_scores_that_are_no_numbers_never_leave(tiny_processor, value):
         ({"labels": ["dog"], "labl_template": "{}"}, TypeError, "no effect: labl_template"),
         ({"images": wide_picture(), "do_rescale": False}, ValueError, "`do_rescale=False` is not needed"),
         ({"labels": []}, ValueError, "There are no labels"),
+        ({"labels": 7}, TypeError, "Labels must be a list of names, got int: 7"),
+        ({"labels": 0.5}, TypeError, "Labels must be a list of names, got float"),
+        ({"text": True}, TypeError, "Labels must be a list of names, got bool"),
+        ({"labels": b"dog"}, TypeError, "Label 0 must be a string, got int"),
+        ({"labels": ["dog", "\ud83d"]}, ValueError, "Label 1 holds half of a character .*: '.ud83d'"),
+        ({"labels": "a\udc80b"}, ValueError, "Label 0 holds half of a character"),
+        ({"text": ["\udfff"]}, ValueError, "Label 0 holds half of a character"),
         ({"labels": ["dog", " "]}, ValueError, "Label 1 is empty"),
         ({"labels": ["dog", 3]}, TypeError, "Label 1 must be a string, got int: 3"),
         ({"labels": ["dog"], "text": ["dog"]}, ValueError, "not both"),
@@ -209,6 +217,19 @@ def test_a_label_that_is_too_long_is_named(tiny_processor):
     encoded = tiny_processor(labels=["dog", long], truncation=True)
     assert encoded["input_ids"].shape == (2, 77)
     assert encoded["input_ids"][1, -1] == tiny_processor.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("unit", ["x", "dog ", "\U0001f415"])
+@pytest.mark.parametrize("length", [200, 10**7])
+def test_a_very_long_label_is_measured_and_not_shown_whole(tiny_processor, unit, length):
+    long = unit * (length // len(unit))
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=r"Label 1 .* but the text tower takes 77") as caught:
+        tiny_processor(labels=["dog", long])
+    assert len(str(caught.value)) < 400
+    cut = tiny_processor(labels=["dog", long], truncation=True)["input_ids"]
+    assert torch.equal(cut, tiny_processor(labels=["dog", long[:2000]], truncation=True)["input_ids"])
+    assert time.perf_counter() - started < 10
 
 
 def test_template_without_a_place_for_the_label_is_refused():
