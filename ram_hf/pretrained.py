@@ -15,6 +15,7 @@ from .model.configuration_ram import check_field_names
 from .model.loaded_weights import refuse_incomplete, refuse_nonsense
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
+from .model.processor_fit import refuse_misfit
 
 # What a RAM checkpoint has fixed: its weights have this shape, or this value was only where they began.
 _FIXED_IN_A_CHECKPOINT = (
@@ -50,7 +51,8 @@ def load_model(
         FileNotFoundError: when there is no such model, neither here nor on the Hub.
         ConnectionError: when it is not in the cache and the Hub cannot be reached.
         ValueError: when the checkpoint is neither a RAM nor a CLIP, its weights are incomplete, not finite or do not
-            fit its configuration, a file of it is damaged, or `config` cannot be had of it.
+            fit its configuration, a file of it is damaged, its processor is of another model, or `config` cannot be
+            had of it.
     """
     where: dict[str, Any] = {} if revision is None else {"revision": revision}
     options = where if dtype is None else {**where, "dtype": dtype}
@@ -67,7 +69,9 @@ def load_model(
             _set_fields(model, config or {}, os.fspath(name_or_path))
     refuse_nonsense(model, name_or_path)
     with _telling("image processor or tokenizer", name_or_path):
-        return model, RamProcessor.from_pretrained(name_or_path, **where)
+        processor = RamProcessor.from_pretrained(name_or_path, **where)
+    refuse_misfit(processor, model.clip.config)
+    return model, processor
 
 
 @contextmanager

@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from ram_hf import RamModel
+from ram_hf import RamModel, RamProcessor
 from ram_hf.cli import main
 from ram_hf.pretrained import load_model
 from ram_hf.training.arguments import RamTrainingArguments
@@ -226,6 +227,24 @@ def test_a_damaged_configuration_is_told_in_one_line(ram_folder, tmp_path, capsy
 def test_a_file_is_no_model(ram_folder):
     with pytest.raises(ValueError, match="is a file: name the folder"):
         load_model(ram_folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("side", [20_000, 33, 1])
+def test_a_processor_of_another_size_is_refused_before_an_image_is_read(ram_folder, tiny_model, tiny_processor, side):
+    image_processor = CLIPImageProcessorPil(size={"height": side, "width": side})
+    processor = RamProcessor(image_processor, tiny_processor.tokenizer)
+    processor.save_pretrained(ram_folder)
+    message = f"makes images of {side} x {side} pixels but the model takes 32 x 32"
+    with pytest.raises(ValueError, match=message):
+        load_model(ram_folder)
+    with pytest.raises(ValueError, match=message):
+        pipeline(TASK, model=tiny_model, processor=processor, device="cpu")
+
+
+def test_a_folder_without_its_tokenizer_is_refused(ram_folder):
+    (ram_folder / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"The tokenizer has \d+ tokens and ends a text with"):
+        load_model(ram_folder)
 
 
 def test_the_report_of_loading_is_still_to_be_had(ram_folder):
