@@ -38,12 +38,9 @@ def kind_of_checkpoint(name_or_path: str | os.PathLike[str], **options: Any) -> 
     refuse_missing_folder(name_or_path)
     if os.path.isfile(name_or_path):
         raise ValueError(f"{os.fspath(name_or_path)!r} is a file: name the folder, with weights and `config.json`.")
-    file = cached_file(
-        find_bundled(name_or_path),
-        "config.json",
-        _raise_exceptions_for_missing_entries=False,
-        **_of_hub(options),
-    )
+    name_or_path = find_bundled(name_or_path)
+    options = {**_of_hub(options), "_raise_exceptions_for_missing_entries": not os.path.isdir(name_or_path)}
+    file = cached_file(name_or_path, "config.json", **options)
     content = {} if file is None else read_json_object(file)
     kind = kind_of(content)
     if kind is None:
