@@ -1,17 +1,21 @@
 """A model by its name: a RAM as it is, a CLIP made into a training-free one, each with its processor."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-from .model.checkpoint_kind import kind_of_checkpoint
+from .model.bundled import find_bundled
+from .model.checkpoint_kind import kind_of_checkpoint, read_json_object
 from .model.configuration_ram import check_field_names
 from .model.loaded_weights import refuse_incomplete, refuse_nonsense
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
+from .model.processor_fit import refuse_misfit
 
 # What a RAM checkpoint has fixed: its weights have this shape, or this value was only where they began.
 _FIXED_IN_A_CHECKPOINT = (
@@ -47,7 +51,8 @@ def load_model(
         FileNotFoundError: when there is no such model, neither here nor on the Hub.
         ConnectionError: when it is not in the cache and the Hub cannot be reached.
         ValueError: when the checkpoint is neither a RAM nor a CLIP, its weights are incomplete, not finite or do not
-            fit its configuration, or `config` cannot be had of it.
+            fit its configuration, a file of it is damaged, its processor is of another model, or `config` cannot be
+            had of it.
     """
     where: dict[str, Any] = {} if revision is None else {"revision": revision}
     options = where if dtype is None else {**where, "dtype": dtype}
@@ -55,14 +60,36 @@ def load_model(
         kind = kind_of_checkpoint(name_or_path, **where)
     except OSError as error:
         raise _in_one_line(os.fspath(name_or_path), error) from error
-    if kind == "clip":
-        model = RamModel.from_clip(name_or_path, config=dict(config or {}), **options)
-    else:
-        model = RamModel.from_pretrained(name_or_path, **options)
-        refuse_incomplete(model, name_or_path)
-        _set_fields(model, config or {}, os.fspath(name_or_path))
+    with _telling("weights", name_or_path):
+        if kind == "clip":
+            model = RamModel.from_clip(name_or_path, config=dict(config or {}), **options)
+        else:
+            model = RamModel.from_pretrained(name_or_path, **options)
+            refuse_incomplete(model, name_or_path)
+            _set_fields(model, config or {}, os.fspath(name_or_path))
     refuse_nonsense(model, name_or_path)
-    return model, RamProcessor.from_pretrained(name_or_path, **where)
+    with _telling("image processor or tokenizer", name_or_path):
+        processor = RamProcessor.from_pretrained(name_or_path, **where)
+    refuse_misfit(processor, model.clip.config)
+    return model, processor
+
+
+@contextmanager
+def _telling(part: str, name_or_path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file or the part that cannot be read, where a library below says something of its own."""
+    try:
+        yield
+    except Exception as error:
+        folder = Path(find_bundled(os.fspath(name_or_path)))
+        for file in sorted(folder.glob("*.json")):
+            read_json_object(file)  # raises, with its name, what made a reader stumble
+        if isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"The {part} of {os.fspath(name_or_path)!r} cannot be read ({type(error).__name__}: {reason}): a file is "
+            "damaged, cut short or of another model. Get it again."
+        ) from error
 
 
 def _set_fields(model: RamModel, fields: Mapping[str, Any], name: str) -> None:

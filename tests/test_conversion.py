@@ -1,5 +1,7 @@
 import subprocess
 import sys
+import time
+import zipfile
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.parity import BOUNDS, compare, read_expected
 from ram_hf import RamModel, RamProcessor, convert_original_checkpoint
+from ram_hf.conversion.original_checkpoint import convert_to_folder
 from tests.conftest import make_tokenizer
 
 
@@ -105,7 +108,6 @@ def test_damaged_foreign_and_incomplete_files_say_what_is_missing(checkpoint, te
         (without(f"{vision}.11."), "nothing in it gives clip.vision_model.encoder.layers.11"),
         (without(f"{vision}.11.conv_adapter"), "nothing in it gives ladder.11.adapter"),
         (without(f"{vision}.11.adapt_embeds"), "nothing in it gives ladder.11.tokens"),
-        (without("resblocks.2.deep_embeds"), "nothing in it gives prompts.2.tokens"),
         (without(vision, teacher_too=True), "has no clip_model.visual.transformer.resblocks.0"),
         (changed("ln_final.weight", torch.zeros(63)), r"final_layer_norm.weight \(63,\) instead of \(64,\)"),
         (
@@ -114,6 +116,11 @@ def test_damaged_foreign_and_incomplete_files_say_what_is_missing(checkpoint, te
         ),
         ({**tensors, "temperature": torch.zeros(2)}, r"temperature must have 0 dimensions, got shape \(2,\)"),
         (changed("extra", torch.zeros(1)), "does not have: extra"),
+        (changed(f"{vision}.11.conv_adapter.conv_adapter_layers1.0.bias", torch.zeros(1)), "not have: ladder.11.adap"),
+        (changed(f"{vision}.11.attn.in_proj_bias", torch.zeros(192)), "gives clip.vision_model.*_proj.bias twice"),
+        (changed(f"{vision}.3.attn.qkv.bias", torch.zeros(191)), r"must stack queries, keys and values, got .*191"),
+        (changed("text_projection", torch.zeros(64)), r"text_projection.weight \(64,\) instead of \(512, 64\)"),
+        ({**tensors, 3: torch.zeros(1)}, "holds something under a int, where a tensor has a name"),
     ]
     for index, (content, message) in enumerate(cases):
         path = content if hasattr(content, "suffix") else save(content, f"{index}.pth")
@@ -121,6 +128,93 @@ def test_damaged_foreign_and_incomplete_files_say_what_is_missing(checkpoint, te
             convert_original_checkpoint(path)
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         convert_original_checkpoint(tmp_path / "nowhere.pth")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "clip_model.visual.transformer.resblocks.3000000.adapt_embeds",
+            torch.zeros(8, 64),
+            "a layer 3000000 of the v",
+        ),
+        ("clip_model.visual.transformer.resblocks.13.adapt_embeds", torch.zeros(8, 64), "a layer 13 .* but none 12"),
+        (
+            "clip_model_teacher.transformer.resblocks.100000000.ln_1.bias",
+            torch.zeros(64),
+            "a layer 100000000 of the te",
+        ),
+        ("clip_model.visual.transformer.resblocks.99999999999999.ln_1.bias", torch.zeros(64), "does not have: visual"),
+        ("clip_model.token_embedding.weight", torch.zeros(1, 64).expand(10**8, 64), "its tensors claim to be 256"),
+        ("clip_model.ln_final.bias", torch.zeros(1).expand(10**11), "its tensors claim to be 4000"),
+        ("clip_model.extra", torch.zeros(1).expand(10**11), "its tensors claim to be 4000"),
+    ],
+)
+def test_nothing_is_paid_for_what_does_not_fit(tensors, tmp_path, name, value, message):
+    """Each of these took a minute or gigabytes; what is refused by names and shapes takes neither."""
+    torch.save({**tensors, name: value}, tmp_path / "file.pth")
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=message):
+        convert_original_checkpoint(tmp_path / "file.pth")
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.shared
+def test_a_compressed_file_is_refused_unread(tensors, tmp_path):
+    torch.save(tensors, tmp_path / "file.pth")
+    with zipfile.ZipFile(tmp_path / "file.pth") as plain, zipfile.ZipFile(tmp_path / "packed.pth", "w") as packed:
+        for part in plain.infolist():
+            packed.writestr(part.filename, plain.read(part), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r"cannot be read as a checkpoint .*its parts are compressed"):
+        convert_original_checkpoint(tmp_path / "packed.pth")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("ladder", "prompts"), [([7], [0]), ([0, 5, 11], [0, 2]), ([10, 11], [1]), ([11], [0, 1, 2]), ([], [])]
+)
+def test_any_set_of_layers_that_is_complete_in_itself_is_read(tensors, tmp_path, ladder, prompts):
+    def moved(layers, tower, parts, source):
+        found = {}
+        for name in [name for name in tensors if name.startswith(tower) and any(part in name for part in parts)]:
+            value = tensors.pop(name)
+            if f".{source}." in name:
+                found.update({name.replace(f".{source}.", f".{layer}."): value.clone() for layer in layers})
+        tensors.update(found)
+
+    moved(ladder, "clip_model.visual.transformer", ("conv_adapter", "adapt_embeds"), 11)
+    moved(prompts, "clip_model.transformer", ("deep_embeds",), 2)
+    save_file(tensors, tmp_path / "file.safetensors")
+    config = convert_original_checkpoint(tmp_path / "file.safetensors").config
+    assert (config.ladder_layers, config.prompt_layers) == (ladder, prompts)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("temperature", torch.tensor(float("nan")), "NaN or infinite numbers: temperatures.global_temperature"),
+        ("temperature_loc", torch.tensor(0.0), "`temperatures.local_temperature` must be above 0 and finite"),
+        ("temperature_loc", torch.tensor(-1.0), "`temperatures.local_temperature` must be above 0 and finite"),
+        ("clip_model.ln_final.bias", torch.full((64,), float("nan")), "infinite numbers: clip.text_model.final_layer"),
+        (
+            "clip_model.ln_final.bias",
+            torch.ones(64, dtype=torch.long),
+            r"floating point numbers, got .*bias \(int64\)",
+        ),
+        ("clip_model.ln_final.bias", torch.ones(64, dtype=torch.complex64), r"got ln_final.bias \(complex64\)"),
+        ("clip_model.ln_final.bias", torch.ones(64).to_sparse(), "must be plain tensors"),
+        ("clip_model.ln_final.bias", torch.ones(64, device="meta"), "must be plain tensors"),
+        ("clip_model.token_embedding.weight", torch.zeros(0, 64), "`clip_config.text_config.vocab_size` must be"),
+        ("clip_model.visual.positional_embedding", torch.zeros(1, 64), "`clip_config.vision_config.image_size` must"),
+    ],
+)
+def test_nonsense_is_not_saved(tensors, tmp_path, name, value, message):
+    torch.save({**tensors, name: value}, tmp_path / "file.pth")
+    with pytest.raises(ValueError, match=message):
+        convert_to_folder(tmp_path / "file.pth", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):

@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from ram_hf import RamModel
+from ram_hf import RamModel, RamProcessor
 from ram_hf.cli import main
 from ram_hf.pretrained import load_model
 from ram_hf.training.arguments import RamTrainingArguments
@@ -174,6 +175,76 @@ def test_weights_that_are_no_numbers_are_refused_by_name(request, kind, part, va
 
     with pytest.raises(ValueError, match=rf"hold NaN or infinite numbers: \S*{part}\.$"):
         load_model(rewrite(folder, broken))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b'{"model_type": "recover_a', "Unterminated string"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        (b"\xff\xfe\x00\x80", "can't decode byte 0xff"),
+        (b"[" * 100_000, ""),
+    ],
+)
+@pytest.mark.parametrize("file", ["config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_damaged_json_file_is_named(ram_folder, file, content, reason):
+    (ram_folder / file).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{file}' cannot be read as JSON in UTF-8 \(.*{reason}"):
+        load_model(ram_folder)
+
+
+@pytest.mark.parametrize("content", ["[1]", "3", "null", '"recover_and_match"'])
+@pytest.mark.parametrize("file", ["config.json", "processor_config.json"])
+def test_a_json_file_of_something_else_is_named(ram_folder, file, content):
+    (ram_folder / file).write_text(content)
+    with pytest.raises(ValueError, match=rf"{file}' holds a \w+ where an object was expected"):
+        load_model(ram_folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 50, b"not weights at all", b"\xff" * 100])
+def test_damaged_weights_are_named(ram_folder, clip_folder, content):
+    for folder in (ram_folder, clip_folder):
+        (folder / "model.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"The weights of '{folder}' cannot be read \(\w+: "):
+            load_model(folder)
+
+
+def test_weights_cut_short_are_named(ram_folder):
+    file = ram_folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"The weights of .* cannot be read"):
+        load_model(ram_folder)
+
+
+def test_a_damaged_configuration_is_told_in_one_line(ram_folder, tmp_path, capsys):
+    (ram_folder / "config.json").write_text("")
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+    assert main(["tag", str(tmp_path / "red.png"), "--labels", "red", "--model", str(ram_folder)]) == 1
+    assert f"ram-hf: error: '{ram_folder / 'config.json'}' cannot be read as JSON" in capsys.readouterr().err
+
+
+def test_a_file_is_no_model(ram_folder):
+    with pytest.raises(ValueError, match="is a file: name the folder"):
+        load_model(ram_folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("side", [20_000, 33, 1])
+def test_a_processor_of_another_size_is_refused_before_an_image_is_read(ram_folder, tiny_model, tiny_processor, side):
+    image_processor = CLIPImageProcessorPil(size={"height": side, "width": side})
+    processor = RamProcessor(image_processor, tiny_processor.tokenizer)
+    processor.save_pretrained(ram_folder)
+    message = f"makes images of {side} x {side} pixels but the model takes 32 x 32"
+    with pytest.raises(ValueError, match=message):
+        load_model(ram_folder)
+    with pytest.raises(ValueError, match=message):
+        pipeline(TASK, model=tiny_model, processor=processor, device="cpu")
+
+
+def test_a_folder_without_its_tokenizer_is_refused(ram_folder):
+    (ram_folder / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"The tokenizer has \d+ tokens and ends a text with"):
+        load_model(ram_folder)
 
 
 def test_the_report_of_loading_is_still_to_be_had(ram_folder):

@@ -4,8 +4,9 @@ import re
 
 from torch import Tensor
 
-VISION_LAYER = r"visual\.transformer\.resblocks\.(\d+)"
-TEXT_LAYER = r"transformer\.resblocks\.(\d+)"
+_INDEX = r"(0|[1-9][0-9]{0,8})(?![0-9])"
+VISION_LAYER = rf"visual\.transformer\.resblocks\.{_INDEX}"
+TEXT_LAYER = rf"transformer\.resblocks\.{_INDEX}"
 
 # Their name of a module inside a layer -> ours, for what moves unchanged.
 _LAYER_PARTS = {
@@ -47,11 +48,15 @@ _TRANSPOSED = {  # they compute `x @ projection`
 
 
 def rename_tensor(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """One of their tensors as ours: usually one, three for a stacked projection, none for an unknown name."""
+    """One of their tensors as ours: usually one, three for a stacked projection, none for an unknown name.
+
+    Raises:
+        ValueError: when a stacked projection cannot be of three.
+    """
     if name in _TOP_LEVEL:
         return {_TOP_LEVEL[name]: tensor}
     if name in _TRANSPOSED:
-        return {_TRANSPOSED[name]: tensor.T.contiguous()}
+        return {_TRANSPOSED[name]: tensor.T.contiguous() if tensor.dim() == 2 else tensor}
     if name in ("temperature", "temperature_loc"):
         kind = "global" if name == "temperature" else "local"
         return {f"temperatures.{kind}_temperature": tensor.reshape(())}
@@ -75,6 +80,8 @@ def rename_tensor(name: str, tensor: Tensor) -> dict[str, Tensor]:
 
 def _rename_layer(layer: str, part: str, tensor: Tensor) -> dict[str, Tensor]:
     if match := re.fullmatch(r"attn\.(?:qkv\.|in_proj_)(weight|bias)", part):
+        if tensor.dim() == 0 or tensor.shape[0] % 3:
+            raise ValueError(f"{part} must stack queries, keys and values, got shape {tuple(tensor.shape)}.")
         pieces = zip("qkv", tensor.chunk(3), strict=True)
         return {f"{layer}.self_attn.{letter}_proj.{match.group(1)}": piece.contiguous() for letter, piece in pieces}
     module, _, leaf = part.rpartition(".")

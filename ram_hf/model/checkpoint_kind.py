@@ -1,13 +1,16 @@
 """RAM or CLIP: what a configuration, or the checkpoint of a name, is of."""
 
+import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from transformers import CLIPModel, PreTrainedConfig
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
+from .bundled import find_bundled
 from .configuration_ram import RamConfig
 from .loaded_weights import load_and_remember, refuse_incomplete
 
@@ -30,10 +33,15 @@ def kind_of_checkpoint(name_or_path: str | os.PathLike[str], **options: Any) -> 
 
     Raises:
         FileNotFoundError: when a path that can only be local does not exist.
-        ValueError: when it is neither.
+        ValueError: when it is neither, or its `config.json` cannot be read.
     """
     refuse_missing_folder(name_or_path)
-    content, _ = RamConfig.get_config_dict(name_or_path, **_of_hub(options))
+    if os.path.isfile(name_or_path):
+        raise ValueError(f"{os.fspath(name_or_path)!r} is a file: name the folder, with weights and `config.json`.")
+    name_or_path = find_bundled(name_or_path)
+    options = {**_of_hub(options), "_raise_exceptions_for_missing_entries": not os.path.isdir(name_or_path)}
+    file = cached_file(name_or_path, "config.json", **options)
+    content = {} if file is None else read_json_object(file)
     kind = kind_of(content)
     if kind is None:
         name, model_type = os.fspath(name_or_path), content.get("model_type")
@@ -68,8 +76,27 @@ def refuse_missing_folder(name_or_path: str | os.PathLike[str] | None) -> None:
         raise FileNotFoundError(f"There is no folder {text!r}.")
 
 
+def read_json_object(file: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON file that holds one object, as configurations do.
+
+    Raises:
+        ValueError: when it cannot be read, is no JSON in UTF-8, or holds something else.
+    """
+    try:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{os.fspath(file)!r} cannot be read as JSON in UTF-8 ({reason}): it is damaged or cut short. "
+            "Get the file again."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{os.fspath(file)!r} holds a {type(content).__name__} where an object was expected.")
+    return content
+
+
 def _of_hub(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in _HUB_OPTIONS if name in options}
 
 
-__all__ = ["kind_of", "kind_of_checkpoint", "load_clip", "refuse_missing_folder"]
+__all__ = ["kind_of", "kind_of_checkpoint", "load_clip", "read_json_object", "refuse_missing_folder"]

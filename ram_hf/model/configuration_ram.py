@@ -41,7 +41,7 @@ _TOWER_LIMITS = {
 _VISION_LIMITS = {**_TOWER_LIMITS, "num_channels": (1, 64), "image_size": (1, 2**14), "patch_size": (1, 2**14)}
 _TEXT_LIMITS = {
     **_TOWER_LIMITS,
-    "vocab_size": (1, 2**24),
+    "vocab_size": (2, 2**24),
     "max_position_embeddings": (2, 2**16),
     "eos_token_id": (0, 2**24),
 }

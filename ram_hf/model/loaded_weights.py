@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 _SHOWN = 3
+_LONGEST = 120  # characters of a name: it may be a stranger's
 
 
 def load_and_remember(
@@ -78,7 +79,7 @@ def refuse_cold(model: nn.Module, name_or_path: str | os.PathLike[str] | None) -
 
 def some(names: Iterable[str]) -> str:
     """The first names of a list, and how many more there are."""
-    names = list(names)
+    names = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names]
     shown = ", ".join(names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 

@@ -16,6 +16,7 @@ from .images import is_one_image, read_image
 from .loaded_weights import load_and_remember, refuse_incomplete
 from .modeling_ram import RamModel, RamOutput
 from .processing_ram import RamProcessor
+from .processor_fit import refuse_misfit
 from .regions import label_region
 from .suggestions import did_you_mean
 
@@ -44,8 +45,8 @@ class RamTaggingPipeline(Pipeline):
 
     Raises:
         TypeError: when the model is neither RAM nor CLIP, or an argument is unknown.
-        ValueError: when there is no processor, the model's checkpoint lacked some of its weights, or something is
-            wrong with the labels.
+        ValueError: when there is no processor or it is of another model, the model's checkpoint lacked some of its
+            weights, or something is wrong with the labels.
 
     Example:
         >>> import ram_hf
@@ -78,7 +79,9 @@ class RamTaggingPipeline(Pipeline):
             )
         kwargs.pop("local_files_only", None)  # an option of loading that `pipeline()` hands on all the same
         model = _as_ram_model(model)
-        super().__init__(model, processor=_as_ram_processor(processor, model.config), **kwargs)
+        processor = _as_ram_processor(processor, model.config)
+        refuse_misfit(processor, model.clip.config)
+        super().__init__(model, processor=processor, **kwargs)
         self.model.eval()
         self._label_inputs: tuple[tuple, dict[str, Tensor]] | None = None
         if "candidate_labels" in self._forward_params:

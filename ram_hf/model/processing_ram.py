@@ -1,6 +1,7 @@
 """Images and label names in, tensors out; scores in, labels out."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,10 @@ from .bundled import find_bundled
 from .images import is_one_image, read_image
 
 DEFAULT_LABEL_TEMPLATE = "A photo of a {label}."
+_PLACE = re.compile(r"\{(?:label)?\}")  # of the label in a template
 _CLIP_CONTEXT = 77  # for tokenizers that do not say
+_SHOWN = 120  # characters of a stranger's text in an error
+_CHARACTERS = 100  # of one token: more in a label are measured, not tokenised
 _NO_LIMIT = 1_000_000  # transformers puts a number above this where a tokenizer does not say
 
 
@@ -20,12 +24,13 @@ class RamProcessor(ProcessorMixin):
     Args:
         image_processor: CLIP's image processor.
         tokenizer: CLIP's tokenizer.
-        label_template: sentence that a label name is put into, with `{label}` or `{}` in its place.
+        label_template: sentence that a label name is put into, with `{label}` or `{}` in its place. It is no format
+            string: whatever else stands in braces is refused.
         squash: resize the whole image to the model's square, as the method does, instead of cropping the centre as
             CLIP does: what stands at the edge of an image is to be tagged too.
 
     Raises:
-        ValueError: when the template has no place for the label.
+        ValueError: when the template has no place for the label, or anything else in braces.
 
     Example:
         >>> processor = RamProcessor.from_pretrained("openai/clip-vit-base-patch16")
@@ -92,7 +97,7 @@ class RamProcessor(ProcessorMixin):
 
         Raises:
             ValueError: when there is nothing to prepare, an image cannot be read, a label is empty or too long.
-            TypeError: when a label is not a string, or an option is unknown.
+            TypeError: when labels are no list of strings, or an option is unknown.
         """
         if images is None and text is None and labels is None:
             raise ValueError("Nothing to prepare: pass `images`, `labels` or both.")
@@ -109,7 +114,7 @@ class RamProcessor(ProcessorMixin):
             names = _as_names(labels)
             template = self.label_template if label_template is None else label_template
             _check_template(template)
-            sentences = [template.format(name, label=name) for name in names]
+            sentences = [_fill(template, name) for name in names]
             data.update(self._tokenize(sentences, names, padding, truncation, return_tensors))
         elif text is not None:
             names = _as_names(text)
@@ -190,39 +195,58 @@ class RamProcessor(ProcessorMixin):
         context_length = self.tokenizer.model_max_length
         if context_length > _NO_LIMIT:
             context_length = _CLIP_CONTEXT
+        most = _CHARACTERS * context_length
+        for index, sentence in enumerate(sentences):
+            if len(sentence) > most and not truncation:
+                raise ValueError(
+                    f"Label {index} has {len(sentence)} characters with its template but the text tower takes "
+                    f"{context_length} tokens: {_shortened(names[index])}. Shorten it, or pass `truncation=True`."
+                )
+        sentences = [sentence[:most] for sentence in sentences]  # behind that nothing is read anyway
         encoded = self.tokenizer(sentences, truncation=truncation, max_length=context_length if truncation else None)
         lengths = [len(ids) for ids in encoded["input_ids"]]
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         if lengths[longest] > context_length:
             raise ValueError(
                 f"Label {longest} takes {lengths[longest]} tokens with its template but the text tower takes "
-                f"{context_length}: {names[longest]!r}. Shorten it, or pass `truncation=True`."
+                f"{context_length}: {_shortened(names[longest])}. Shorten it, or pass `truncation=True`."
             )
         limit = context_length if padding == "max_length" else None
         return dict(self.tokenizer.pad(encoded, padding=padding, max_length=limit, return_tensors=return_tensors))
 
 
 def _as_names(names: str | Iterable[str]) -> list[str]:
+    if not isinstance(names, Iterable):
+        raise TypeError(f"Labels must be a list of names, got {type(names).__name__}: {_shortened(names)}.")
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise ValueError("There are no labels: pass at least one label name.")
     for index, name in enumerate(names):
         if not isinstance(name, str):
-            raise TypeError(f"Label {index} must be a string, got {type(name).__name__}: {name!r}.")
+            raise TypeError(f"Label {index} must be a string, got {type(name).__name__}: {_shortened(name)}.")
         if not name.strip():
             raise ValueError(f"Label {index} is empty.")
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise ValueError(f"Label {index} holds half of a character (a lone surrogate): {_shortened(name)}.")
     return names
 
 
 def _check_template(template: str) -> None:
-    try:
-        names_the_label = template.format("\0", label="\0").count("\0") > 0
-    except (KeyError, IndexError, ValueError):
-        names_the_label = False
-    if not names_the_label:
+    pieces = _PLACE.split(template) if isinstance(template, str) else []
+    if len(pieces) < 2 or any(brace in piece for piece in pieces for brace in "{}"):
         raise ValueError(
-            f"`label_template` must be a sentence with {{label}} where the name belongs, got {template!r}."
+            "`label_template` must be a sentence with {label} where the name belongs, and no other braces, got "
+            f"{_shortened(template)}."
         )
+
+
+def _fill(template: str, name: str) -> str:
+    return _PLACE.sub(lambda _: name, template)
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _squashing(image_processor: Any) -> Any:

@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import pytest
@@ -64,6 +65,35 @@ def test_labels_are_put_into_the_template_and_padded_to_the_longest(tiny_process
 def test_other_templates(tiny_processor, template):
     expected = tiny_processor(text=template.replace("{label}", "dog").replace("{}", "dog"))
     assert torch.equal(tiny_processor(labels="dog", label_template=template)["input_ids"], expected["input_ids"])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        *("{label:>1000000000}", "{label!r}", "{label.__class__}", "{label[0]}", "{0}", "{:>9}", "{label} {other}"),
+        *("{{label}}", "{label} }", "{label", "{}{{}}", "a photo", "", None, 3, ["{}"]),
+    ],
+)
+def test_a_template_is_no_format_string(tiny_processor, template, tmp_path):
+    with pytest.raises(ValueError, match="`label_template` must be a sentence"):
+        RamProcessor(tiny_processor.image_processor, tiny_processor.tokenizer, label_template=template)
+    tiny_processor.save_pretrained(tmp_path)
+    file = tmp_path / "processor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "label_template": template}))
+    with pytest.raises(ValueError, match="`label_template` must be a sentence"):
+        RamProcessor.from_pretrained(tmp_path)
+
+
+def test_a_long_template_is_not_shown_whole(tiny_processor):
+    with pytest.raises(ValueError, match="`label_template`") as caught:
+        tiny_processor(labels="dog", label_template="x" * 10**6)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_label_is_put_in_each_place(tiny_processor):
+    expected = tiny_processor(text="{x} or \\1 {x}")
+    given = tiny_processor(labels="{x}", label_template="{label} or \\1 {}")
+    assert torch.equal(given["input_ids"], expected["input_ids"])
 
 
 def test_labels_with_braces_are_names_not_fields(tiny_processor):
@@ -157,6 +187,13 @@ def test_scores_that_are_no_numbers_never_leave(tiny_processor, value):
         ({"labels": ["dog"], "labl_template": "{}"}, TypeError, "no effect: labl_template"),
         ({"images": wide_picture(), "do_rescale": False}, ValueError, "`do_rescale=False` is not needed"),
         ({"labels": []}, ValueError, "There are no labels"),
+        ({"labels": 7}, TypeError, "Labels must be a list of names, got int: 7"),
+        ({"labels": 0.5}, TypeError, "Labels must be a list of names, got float"),
+        ({"text": True}, TypeError, "Labels must be a list of names, got bool"),
+        ({"labels": b"dog"}, TypeError, "Label 0 must be a string, got int"),
+        ({"labels": ["dog", "\ud83d"]}, ValueError, "Label 1 holds half of a character .*: '.ud83d'"),
+        ({"labels": "a\udc80b"}, ValueError, "Label 0 holds half of a character"),
+        ({"text": ["\udfff"]}, ValueError, "Label 0 holds half of a character"),
         ({"labels": ["dog", " "]}, ValueError, "Label 1 is empty"),
         ({"labels": ["dog", 3]}, TypeError, "Label 1 must be a string, got int: 3"),
         ({"labels": ["dog"], "text": ["dog"]}, ValueError, "not both"),
@@ -180,6 +217,19 @@ def test_a_label_that_is_too_long_is_named(tiny_processor):
     encoded = tiny_processor(labels=["dog", long], truncation=True)
     assert encoded["input_ids"].shape == (2, 77)
     assert encoded["input_ids"][1, -1] == tiny_processor.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("unit", ["x", "dog ", "\U0001f415"])
+@pytest.mark.parametrize("length", [200, 10**7])
+def test_a_very_long_label_is_measured_and_not_shown_whole(tiny_processor, unit, length):
+    long = unit * (length // len(unit))
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=r"Label 1 .* but the text tower takes 77") as caught:
+        tiny_processor(labels=["dog", long])
+    assert len(str(caught.value)) < 400
+    cut = tiny_processor(labels=["dog", long], truncation=True)["input_ids"]
+    assert torch.equal(cut, tiny_processor(labels=["dog", long[:2000]], truncation=True)["input_ids"])
+    assert time.perf_counter() - started < 10
 
 
 def test_template_without_a_place_for_the_label_is_refused():
