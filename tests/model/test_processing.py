@@ -84,6 +84,38 @@ def test_the_call_that_clip_users_know(tiny_processor):
     assert tiny_processor(labels=["dog"], padding="max_length")["input_ids"].shape == (1, 77)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "max_length", "max_length": 77},
+        {"padding": "max_length", "max_length": 30, "truncation": True},
+        {"padding": True, "add_special_tokens": False},
+        {"padding": True, "pad_to_multiple_of": 8, "return_special_tokens_mask": True},
+        {"text_kwargs": {"padding": "max_length", "max_length": 40}, "images_kwargs": {"do_normalize": False}},
+        {"images_kwargs": {"size": {"height": 16, "width": 16}}, "padding": True},
+        {"padding": True, "return_attention_mask": False, "image_mean": [0.5, 0.5, 0.5]},
+    ],
+)
+@pytest.mark.parametrize("return_tensors", ["pt", "np", "common"])
+def test_the_options_that_clip_takes(tiny_processor, options, return_tensors):
+    clip = CLIPProcessor(tiny_processor.image_processor, tiny_processor.tokenizer)
+    if return_tensors == "common":
+        options = {**options, "common_kwargs": {"return_tensors": "np"}}
+    else:
+        options = {**options, "return_tensors": return_tensors}
+    inputs = {"text": ["a dog", "a red car by the sea"], "images": [wide_picture()] * 2}
+    expected, actual = clip(**inputs, **options), tiny_processor(**inputs, **options)
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        assert type(actual[name]) is type(value), name
+        np.testing.assert_array_equal(np.asarray(actual[name]), np.asarray(value))
+
+
+def test_lists_when_asked(tiny_processor):
+    inputs = tiny_processor(labels=["dog", "car"], return_tensors=None, padding=False)
+    assert [type(ids) for ids in inputs["input_ids"]] == [list, list]
+
+
 def test_pictures_from_a_generator(tiny_processor):
     assert tiny_processor(images=(wide_picture() for _ in range(3)))["pixel_values"].shape[0] == 3
 
@@ -146,7 +178,16 @@ def test_post_processing():
     ("arguments", "error", "message"),
     [
         ({}, ValueError, "Nothing to prepare"),
-        ({"labels": ["dog"], "labl_template": "{}"}, TypeError, "no effect: labl_template"),
+        ({"labels": ["dog"], "paddin": True}, TypeError, "no option 'paddin'. Did you mean 'padding'"),
+        ({"labels": ["dog"], "text_kwargs": {"size": 3}}, TypeError, "no option 'size'"),
+        ({"images": wide_picture(), "images_kwargs": {"sise": 3}}, TypeError, "no option 'sise'. Did you mean 'size'"),
+        ({"labels": ["dog"], "size": {"height": 8, "width": 8}}, TypeError, "no effect: size"),
+        ({"labels": ["dog"], "images_kwargs": {"do_normalize": False}}, TypeError, "no effect: do_normalize"),
+        (
+            {"text": "a", "padding": True, "text_kwargs": {"padding": False}},
+            ValueError,
+            "padding was passed two times",
+        ),
         ({"images": wide_picture(), "do_rescale": False}, ValueError, "`do_rescale=False` is not needed"),
         ({"labels": []}, ValueError, "There are no labels"),
         ({"labels": ["dog", " "]}, ValueError, "Label 1 is empty"),
