@@ -135,6 +135,17 @@ class RamConfig(PreTrainedConfig):
             )
         return super().from_dict(config_dict, **kwargs)
 
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What is saved: without paths of this machine, and with each Auto class that the model is loaded by."""
+        content = super().to_diff_dict()
+        for part, name in ((content, "base_model_name_or_path"), (content.get("clip_config", {}), "_name_or_path")):
+            if _is_local(part.get(name)):
+                del part[name]
+        auto_map = content.get("auto_map", {})
+        if "AutoModel" in auto_map:
+            content["auto_map"] = {"AutoModelForZeroShotImageClassification": auto_map["AutoModel"], **auto_map}
+        return content
+
     def validate_architecture(self) -> None:
         """Check the rules between fields; part of the `@strict` validation."""
         vision, text = self.clip_config.vision_config, self.clip_config.text_config
@@ -175,6 +186,10 @@ def check_field_names(names: Iterable[str]) -> None:
         if name not in RamConfig.__dataclass_fields__:
             known = RamConfig.__annotations__
             raise ValueError(f"`config` holds {name!r}, which is no field of RamConfig. {did_you_mean(name, known)}")
+
+
+def _is_local(name: str | None) -> bool:
+    return bool(name) and (os.path.isabs(str(name)) or os.path.exists(str(name)) or str(name).startswith((".", "~")))
 
 
 def _last_layers(num_layers: int) -> list[int]:

@@ -82,8 +82,8 @@ class RamProcessor(ProcessorMixin):
             label_template: used instead of the processor's own.
             **kwargs: what the processors of transformers take, as they take it: options of the tokenizer (`padding`,
                 True when left out; `truncation`, `max_length`, `add_special_tokens`, ...), of the image processor
-                (`size`, `do_normalize`, ...) and `return_tensors` ("pt" when left out, "np", or None for lists), each by
-                itself or in the dictionaries `text_kwargs`, `images_kwargs` and `common_kwargs`.
+                (`size`, `do_normalize`, ...) and `return_tensors` ("pt" when left out, "np", or None for lists), each
+                by itself or in the dictionaries `text_kwargs`, `images_kwargs` and `common_kwargs`.
 
         Returns:
             `pixel_values` (B, 3, H, W) when there are images; `input_ids` and `attention_mask` (L, T) when there are
@@ -111,6 +111,12 @@ class RamProcessor(ProcessorMixin):
             names = _as_names(text)
             data.update(self._tokenize(names, names, text_options))
         return BatchFeature(data)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Save image processor, tokenizer, template and code; see `ProcessorMixin.save_pretrained`."""
+        for name in ("is_local", "local_files_only"):  # how it was loaded here is nobody else's affair
+            self.tokenizer.init_kwargs.pop(name, None)
+        return super().save_pretrained(save_directory, **kwargs)
 
     def post_process_tagging(
         self,

@@ -1,4 +1,5 @@
 import copy
+import json
 import math
 
 import pytest
@@ -803,6 +804,22 @@ def test_a_teacher_of_any_sharpness_gives_a_finite_plan(tiny_model, pixel_values
 @pytest.mark.parametrize(("size", "grid"), [((), (4, 4)), ((40, 64), (5, 8)), ((39, 71), (4, 8))])
 def test_patch_grid(tiny_config, size, grid):
     assert tiny_config.patch_grid(*size) == grid
+
+
+def test_no_path_of_this_machine_is_saved(tiny_model, tmp_path, monkeypatch):
+    tiny_model.clip.save_pretrained(tmp_path / "clip")
+    monkeypatch.chdir(tmp_path)
+    for name in (tmp_path / "clip", str(tmp_path / "clip"), "clip", "./clip"):
+        model = RamModel.from_clip(name)
+        assert model.config.base_model_name_or_path == str(name)  # here it is known
+        model.save_pretrained(tmp_path / "ram")
+        config = json.loads((tmp_path / "ram" / "config.json").read_text())
+        assert "base_model_name_or_path" not in config
+        assert "_name_or_path" not in config["clip_config"]
+        assert str(tmp_path) not in json.dumps(config)
+    model.config.base_model_name_or_path = "owner/clip"
+    model.save_pretrained(tmp_path / "ram")
+    assert RamConfig.from_pretrained(tmp_path / "ram").base_model_name_or_path == "owner/clip"
 
 
 def test_from_clip_in_a_subfolder(tiny_model, tmp_path):

@@ -148,6 +148,14 @@ def test_save_and_load(tiny_processor, tiny_model, tmp_path):
     assert json.loads((tmp_path / "processor_config.json").read_text())["squash"] is True
 
 
+def test_nothing_of_how_it_was_loaded_is_saved(tiny_processor, tmp_path):
+    tiny_processor.save_pretrained(tmp_path / "first")
+    RamProcessor.from_pretrained(tmp_path / "first", local_files_only=True).save_pretrained(tmp_path / "second")
+    for file in (tmp_path / "second").glob("*.json"):
+        assert "local" not in file.read_text().replace("locale", ""), file.name
+        assert str(tmp_path) not in file.read_text(), file.name
+
+
 def test_a_clip_repository_gives_a_squashing_processor(tmp_path):
     """What CLIP's own repositories hold: shortest edge, centre crop."""
     clip_processor = CLIPProcessor(
