@@ -446,6 +446,9 @@ for task, folder in (({TASK!r}, {str(folder)!r}), (None, {str(tmp_path / "again"
     (tag,) = tagger({str(tmp_path / "picture.png")!r}, {LABELS!r}, return_regions=True, top_k=1)
     print(json.dumps([type(tagger).__module__, tag["label"], tag["score"], tag["peak"], tag["box"]]))
     tagger.save_pretrained({str(tmp_path / "again")!r})
+stock = pipeline("zero-shot-image-classification", {str(folder)!r}, trust_remote_code=True, device="cpu")
+assert type(stock.model).__module__.startswith("transformers_modules.")
+assert len(stock({str(tmp_path / "picture.png")!r}, candidate_labels={LABELS!r})) == len({LABELS!r})
 """
     environment = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
     result = subprocess.run(
