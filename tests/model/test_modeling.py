@@ -446,6 +446,21 @@ def test_both_sides_export(tiny_model, pixel_values, label_inputs, grad):
         torch.testing.assert_close(scores, tiny_model(pixel_values, label_features=features).scores, **ROUNDING)
 
 
+@pytest.mark.parametrize("labels_as", ["ids", "features"])
+def test_it_compiles_and_exports_as_one_graph(tiny_model, pixel_values, label_inputs, labels_as):
+    """With the default tolerance: the early exit of a CPU asks for no value while a graph is made."""
+    with torch.no_grad():
+        inputs = (
+            label_inputs if labels_as == "ids" else {"label_features": tiny_model.get_label_features(**label_inputs)}
+        )
+        expected = tiny_model(pixel_values, **inputs).scores
+        torch.compiler.reset()
+        compiled = torch.compile(tiny_model, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(pixel_values, **inputs).scores, expected, **ROUNDING)
+        exported = torch.export.export(tiny_model, (pixel_values,), inputs).module()
+        torch.testing.assert_close(exported(pixel_values, **inputs).scores, expected, **ROUNDING)
+
+
 def test_the_trainer_of_transformers_takes_it(tiny_model, pixel_values, label_inputs, tmp_path):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
