@@ -821,6 +821,12 @@ def test_patch_grid(tiny_config, size, grid):
     assert tiny_config.patch_grid(*size) == grid
 
 
+def test_another_model_is_refused_by_its_name(tiny_model):
+    for other in (tiny_model.clip.vision_model, tiny_model, None):
+        with pytest.raises(TypeError, match=f"not a {type(other).__name__}"):
+            RamModel.from_clip(other)
+
+
 def test_no_path_of_this_machine_is_saved(tiny_model, tmp_path, monkeypatch):
     tiny_model.clip.save_pretrained(tmp_path / "clip")
     monkeypatch.chdir(tmp_path)
