@@ -58,6 +58,24 @@ def _register_pipeline() -> None:
     PIPELINE_REGISTRY.register_pipeline(
         TASK, RamTaggingPipeline, pt_model=TaggingAutoModel, default=_DEFAULT_MODEL, type="multimodal"
     )
+    _teach_the_task(sys.modules["transformers.pipelines"], TASK)
+
+
+def _teach_the_task(pipelines: Any, task: str) -> None:
+    """Let `pipeline(model=...)` without a task know ours by the model's type, which needs no card on the Hub."""
+    from .model.checkpoint_kind import kind_of_checkpoint
+
+    of_transformers = pipelines.get_task
+
+    @functools.wraps(of_transformers)
+    def get_task(model: str, token: str | None = None, **kwargs: Any) -> str:
+        try:
+            kind = kind_of_checkpoint(model, token=token)
+        except (OSError, ValueError):
+            kind = None
+        return task if kind == "ram" else of_transformers(model, token, **kwargs)
+
+    pipelines.get_task = get_task
 
 
 def _teach_bundled_names(auto_class: Any) -> None:

@@ -175,6 +175,17 @@ class RamConfig(PreTrainedConfig):
         except Exception as error:  # a field of transformers' own can raise anything
             raise ValueError(f"The configuration is wrong: {_guilty_field(config_dict)}{_in_a_line(error)}") from error
 
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What is saved: without paths of this machine, and with each Auto class that the model is loaded by."""
+        content = super().to_diff_dict()
+        for part, name in ((content, "base_model_name_or_path"), (content.get("clip_config", {}), "_name_or_path")):
+            if _is_local(part.get(name)):
+                del part[name]
+        auto_map = content.get("auto_map", {})
+        if "AutoModel" in auto_map:
+            content["auto_map"] = {"AutoModelForZeroShotImageClassification": auto_map["AutoModel"], **auto_map}
+        return content
+
     def validate_architecture(self) -> None:
         """Check the rules between fields; part of the `@strict` validation."""
         vision, text = self.clip_config.vision_config, self.clip_config.text_config
@@ -254,6 +265,10 @@ def _check_tower(
         raise ValueError(
             f"`{prefix}hidden_act` is unknown: {tower.hidden_act!r}. {did_you_mean(tower.hidden_act, ACT2FN)}"
         )
+
+
+def _is_local(name: str | None) -> bool:
+    return bool(name) and (os.path.isabs(str(name)) or os.path.exists(str(name)) or str(name).startswith((".", "~")))
 
 
 def _last_layers(num_layers: int) -> list[int]:

@@ -102,7 +102,7 @@ def _project(clip: CLIPModel, tokens: Tensor) -> Tensor:
 
 def _first_ladder_layer(clip: CLIPModel, ladder: nn.ModuleDict) -> int:
     # Without ladder layers the last layer counts as one, so that there is a layer to go on with.
-    return min(map(int, ladder), default=clip.config.vision_config.num_hidden_layers - 1)
+    return min([*map(int, ladder), clip.config.vision_config.num_hidden_layers - 1])
 
 
 __all__ = ["ImageEncoder"]

@@ -199,7 +199,7 @@ def causal_layer(layer: CLIPEncoderLayer, hidden_states: Tensor) -> Tensor:
 
 def _first_prompt_layer(clip: CLIPModel, prompts: nn.ModuleDict) -> int:
     # Without prompts the last layer counts as the first of them, so that there is a layer to finish with.
-    return min(map(int, prompts), default=clip.config.text_config.num_hidden_layers - 1)
+    return min([*map(int, prompts), clip.config.text_config.num_hidden_layers - 1])
 
 
 def _finish(

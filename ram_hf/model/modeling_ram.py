@@ -210,7 +210,8 @@ class RamModel(RamPreTrainedModel):
         Raises:
             FileNotFoundError: when a path that can only be local does not exist.
             ValueError: when the checkpoint is not a CLIP, or a field of `config` is unknown.
-            TypeError: when keyword arguments come with a `CLIPModel`, which is loaded already.
+            TypeError: when `clip` is another model, or keyword arguments come with a `CLIPModel`, which is loaded
+                already.
         """
         settings = {"ladder_tokens": 0, "prompt_tokens": 0, **(config or {})}
         check_field_names(settings)
@@ -218,6 +219,8 @@ class RamModel(RamPreTrainedModel):
             if kwargs:
                 raise TypeError(f"A CLIPModel is loaded already, so {sorted(kwargs)} can have no effect.")
             settings.setdefault("base_model_name_or_path", clip.config._name_or_path or None)
+        elif not isinstance(clip, str | os.PathLike):
+            raise TypeError(f"A CLIPModel, or the name of one, can be wrapped, not a {type(clip).__name__}.")
         else:
             settings.setdefault("base_model_name_or_path", os.fspath(clip))
             clip, revision = load_clip(clip, **kwargs)

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
+from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, TextKwargs
 
 from .bundled import find_bundled
 from .images import is_one_image, read_image
+from .suggestions import did_you_mean
 
 DEFAULT_LABEL_TEMPLATE = "A photo of a {label}."
 _PLACE = re.compile(r"\{(?:label)?\}")  # of the label in a template
@@ -73,10 +75,7 @@ class RamProcessor(ProcessorMixin):
         labels: str | Sequence[str] | None = None,
         *,
         label_template: str | None = None,
-        padding: bool | str = "longest",
-        truncation: bool = False,
-        return_tensors: str | None = "pt",
-        **images_kwargs: Any,
+        **kwargs: Any,
     ) -> BatchFeature:
         """Prepare images, labels or both.
 
@@ -86,10 +85,10 @@ class RamProcessor(ProcessorMixin):
             text: sentences to tokenise as they are; for label names use `labels`.
             labels: label names; each is put into the template. Duplicates are allowed.
             label_template: used instead of the processor's own.
-            padding: "longest" (or True), or "max_length" for the whole text context.
-            truncation: cut labels that are longer than the text context instead of raising.
-            return_tensors: "pt", "np" or None for lists.
-            **images_kwargs: passed to the image processor, for example `size`.
+            **kwargs: what the processors of transformers take, as they take it: options of the tokenizer (`padding`,
+                True when left out; `truncation`, `max_length`, `add_special_tokens`, ...), of the image processor
+                (`size`, `do_normalize`, ...) and `return_tensors` ("pt" when left out, "np", or None for lists), each
+                by itself or in the dictionaries `text_kwargs`, `images_kwargs` and `common_kwargs`.
 
         Returns:
             `pixel_values` (B, 3, H, W) when there are images; `input_ids` and `attention_mask` (L, T) when there are
@@ -97,29 +96,32 @@ class RamProcessor(ProcessorMixin):
 
         Raises:
             ValueError: when there is nothing to prepare, an image cannot be read, a label is empty or too long.
-            TypeError: when labels are no list of strings, or an option is unknown.
+            TypeError: when labels are no list of strings, or an option is unknown or has no effect.
         """
         if images is None and text is None and labels is None:
             raise ValueError("Nothing to prepare: pass `images`, `labels` or both.")
         if text is not None and labels is not None:
             raise ValueError("Pass label names as `labels` or ready sentences as `text`, not both.")
-        if images is None and images_kwargs:
-            raise TypeError(f"Without images these options have no effect: {', '.join(sorted(images_kwargs))}.")
-        if images_kwargs.get("do_rescale") is False:
-            raise ValueError("`do_rescale=False` is not needed: float images in [0, 1] are recognised as such.")
+        text_options, images_options = self._sort_options(kwargs, has_images=images is not None)
         data: dict[str, Any] = {}
         if images is not None:
-            data.update(self._prepare_images(images, return_tensors, images_kwargs))
+            data.update(self._prepare_images(images, images_options))
         if labels is not None:
             names = _as_names(labels)
             template = self.label_template if label_template is None else label_template
             _check_template(template)
             sentences = [_fill(template, name) for name in names]
-            data.update(self._tokenize(sentences, names, padding, truncation, return_tensors))
+            data.update(self._tokenize(sentences, names, text_options))
         elif text is not None:
             names = _as_names(text)
-            data.update(self._tokenize(names, names, padding, truncation, return_tensors))
+            data.update(self._tokenize(names, names, text_options))
         return BatchFeature(data)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Save image processor, tokenizer, template and code; see `ProcessorMixin.save_pretrained`."""
+        for name in ("is_local", "local_files_only"):  # how it was loaded here is nobody else's affair
+            self.tokenizer.init_kwargs.pop(name, None)
+        return super().save_pretrained(save_directory, **kwargs)
 
     def post_process_tagging(
         self,
@@ -169,9 +171,30 @@ class RamProcessor(ProcessorMixin):
             for image_scores, indices in zip(ranked_scores.tolist(), order.tolist(), strict=True)
         ]
 
-    def _prepare_images(
-        self, images: Any, return_tensors: str | None, images_kwargs: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _sort_options(self, options: dict[str, Any], *, has_images: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Options of the tokenizer and of the image processor, by the rules of transformers' processors."""
+        of_text = set(TextKwargs.__annotations__)
+        of_images = {*ImagesKwargs.__annotations__, *self.image_processor.valid_kwargs.__annotations__}
+        dictionaries = {"text_kwargs": of_text, "images_kwargs": of_images, "common_kwargs": of_text | of_images}
+        given = dict.fromkeys(options, of_text | of_images | set(dictionaries))
+        for name in dictionaries.keys() & options.keys():
+            given.update(dict.fromkeys(options[name], dictionaries[name]))
+        for name, known in given.items():
+            if name not in known:
+                raise TypeError(f"The processor takes no option {name!r}. {did_you_mean(name, sorted(known))}")
+        if not has_images:
+            without_effect = sorted((options.keys() | options.get("images_kwargs", {})) & of_images - of_text)
+            if without_effect:
+                raise TypeError(f"Without images these options have no effect: {', '.join(without_effect)}.")
+        merged = self._merge_kwargs(ProcessingKwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **options)
+        if merged["images_kwargs"].get("do_rescale") is False:
+            raise ValueError("`do_rescale=False` is not needed: float images in [0, 1] are recognised as such.")
+        return (
+            {"padding": True, "return_tensors": "pt", **merged["text_kwargs"]},
+            {"return_tensors": "pt", **merged["images_kwargs"]},
+        )
+
+    def _prepare_images(self, images: Any, options: dict[str, Any]) -> dict[str, Any]:
         decoded = []
         for index, source in enumerate([images] if is_one_image(images) else images):
             try:
@@ -182,37 +205,33 @@ class RamProcessor(ProcessorMixin):
                 raise TypeError(f"Image {index}: {error}") from error
         if not decoded:
             raise ValueError("`images` is empty.")
-        return dict(self.image_processor(decoded, return_tensors=return_tensors, **images_kwargs))
+        return dict(self.image_processor(decoded, **options))
 
-    def _tokenize(
-        self,
-        sentences: list[str],
-        names: list[str],
-        padding: bool | str,
-        truncation: bool,
-        return_tensors: str | None,
-    ) -> dict[str, Any]:
+    def _tokenize(self, sentences: list[str], names: list[str], options: dict[str, Any]) -> dict[str, Any]:
         context_length = self.tokenizer.model_max_length
         if context_length > _NO_LIMIT:
             context_length = _CLIP_CONTEXT
+        options = dict(options)
+        return_tensors = options.pop("return_tensors")
+        if options.get("max_length") is None and (options.get("truncation") or options["padding"] == "max_length"):
+            options["max_length"] = context_length
         most = _CHARACTERS * context_length
         for index, sentence in enumerate(sentences):
-            if len(sentence) > most and not truncation:
+            if len(sentence) > most and not options.get("truncation"):
                 raise ValueError(
                     f"Label {index} has {len(sentence)} characters with its template but the text tower takes "
                     f"{context_length} tokens: {_shortened(names[index])}. Shorten it, or pass `truncation=True`."
                 )
         sentences = [sentence[:most] for sentence in sentences]  # behind that nothing is read anyway
-        encoded = self.tokenizer(sentences, truncation=truncation, max_length=context_length if truncation else None)
-        lengths = [len(ids) for ids in encoded["input_ids"]]
+        encoded = self.tokenizer(sentences, **options)
+        lengths = [sum(mask) for mask in encoded.get("attention_mask", [])] or list(map(len, encoded["input_ids"]))
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         if lengths[longest] > context_length:
             raise ValueError(
                 f"Label {longest} takes {lengths[longest]} tokens with its template but the text tower takes "
                 f"{context_length}: {_shortened(names[longest])}. Shorten it, or pass `truncation=True`."
             )
-        limit = context_length if padding == "max_length" else None
-        return dict(self.tokenizer.pad(encoded, padding=padding, max_length=limit, return_tensors=return_tensors))
+        return dict(encoded.convert_to_tensors(return_tensors))
 
 
 def _as_names(names: str | Iterable[str]) -> list[str]:

@@ -1,4 +1,5 @@
 import copy
+import json
 import math
 
 import pytest
@@ -445,6 +446,21 @@ def test_both_sides_export(tiny_model, pixel_values, label_inputs, grad):
         torch.testing.assert_close(scores, tiny_model(pixel_values, label_features=features).scores, **ROUNDING)
 
 
+@pytest.mark.parametrize("labels_as", ["ids", "features"])
+def test_it_compiles_and_exports_as_one_graph(tiny_model, pixel_values, label_inputs, labels_as):
+    """With the default tolerance: the early exit of a CPU asks for no value while a graph is made."""
+    with torch.no_grad():
+        inputs = (
+            label_inputs if labels_as == "ids" else {"label_features": tiny_model.get_label_features(**label_inputs)}
+        )
+        expected = tiny_model(pixel_values, **inputs).scores
+        torch.compiler.reset()
+        compiled = torch.compile(tiny_model, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(pixel_values, **inputs).scores, expected, **ROUNDING)
+        exported = torch.export.export(tiny_model, (pixel_values,), inputs).module()
+        torch.testing.assert_close(exported(pixel_values, **inputs).scores, expected, **ROUNDING)
+
+
 def test_the_trainer_of_transformers_takes_it(tiny_model, pixel_values, label_inputs, tmp_path):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
@@ -803,6 +819,28 @@ def test_a_teacher_of_any_sharpness_gives_a_finite_plan(tiny_model, pixel_values
 @pytest.mark.parametrize(("size", "grid"), [((), (4, 4)), ((40, 64), (5, 8)), ((39, 71), (4, 8))])
 def test_patch_grid(tiny_config, size, grid):
     assert tiny_config.patch_grid(*size) == grid
+
+
+def test_another_model_is_refused_by_its_name(tiny_model):
+    for other in (tiny_model.clip.vision_model, tiny_model, None):
+        with pytest.raises(TypeError, match=f"not a {type(other).__name__}"):
+            RamModel.from_clip(other)
+
+
+def test_no_path_of_this_machine_is_saved(tiny_model, tmp_path, monkeypatch):
+    tiny_model.clip.save_pretrained(tmp_path / "clip")
+    monkeypatch.chdir(tmp_path)
+    for name in (tmp_path / "clip", str(tmp_path / "clip"), "clip", "./clip"):
+        model = RamModel.from_clip(name)
+        assert model.config.base_model_name_or_path == str(name)  # here it is known
+        model.save_pretrained(tmp_path / "ram")
+        config = json.loads((tmp_path / "ram" / "config.json").read_text())
+        assert "base_model_name_or_path" not in config
+        assert "_name_or_path" not in config["clip_config"]
+        assert str(tmp_path) not in json.dumps(config)
+    model.config.base_model_name_or_path = "owner/clip"
+    model.save_pretrained(tmp_path / "ram")
+    assert RamConfig.from_pretrained(tmp_path / "ram").base_model_name_or_path == "owner/clip"
 
 
 def test_from_clip_in_a_subfolder(tiny_model, tmp_path):

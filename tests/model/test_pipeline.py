@@ -417,6 +417,20 @@ def test_a_saved_pipeline_loads_with_the_package(saved_tagger, options):
     assert_same_tags(loaded(picture, LABELS), tagger(picture, LABELS))
 
 
+@pytest.mark.parametrize("options", [{}, {"trust_remote_code": True}])
+def test_the_task_need_not_be_named(saved_tagger, options):
+    tagger, folder = saved_tagger
+    (picture,) = make_pictures(1)
+    loaded = pipeline(model=str(folder), device="cpu", **options)
+    assert type(loaded) is RamTaggingPipeline
+    assert_same_tags(loaded(picture, LABELS), tagger(picture, LABELS))
+
+
+def test_the_task_of_another_model_is_what_it_was(clip_folder):
+    with pytest.raises(RuntimeError, match="offline mode"):
+        pipeline(model=str(clip_folder), device="cpu")
+
+
 def test_a_saved_pipeline_loads_where_ram_hf_cannot_be_imported(saved_tagger, tmp_path):
     """And what that process saves again is complete as well."""
     tagger, folder = saved_tagger
@@ -433,6 +447,9 @@ for task, folder in (({TASK!r}, {str(folder)!r}), (None, {str(tmp_path / "again"
     (tag,) = tagger({str(tmp_path / "picture.png")!r}, {LABELS!r}, return_regions=True, top_k=1)
     print(json.dumps([type(tagger).__module__, tag["label"], tag["score"], tag["peak"], tag["box"]]))
     tagger.save_pretrained({str(tmp_path / "again")!r})
+stock = pipeline("zero-shot-image-classification", {str(folder)!r}, trust_remote_code=True, device="cpu")
+assert type(stock.model).__module__.startswith("transformers_modules.")
+assert len(stock({str(tmp_path / "picture.png")!r}, candidate_labels={LABELS!r})) == len({LABELS!r})
 """
     environment = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
     result = subprocess.run(

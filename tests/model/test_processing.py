@@ -114,6 +114,38 @@ def test_the_call_that_clip_users_know(tiny_processor):
     assert tiny_processor(labels=["dog"], padding="max_length")["input_ids"].shape == (1, 77)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "max_length", "max_length": 77},
+        {"padding": "max_length", "max_length": 30, "truncation": True},
+        {"padding": True, "add_special_tokens": False},
+        {"padding": True, "pad_to_multiple_of": 8, "return_special_tokens_mask": True},
+        {"text_kwargs": {"padding": "max_length", "max_length": 40}, "images_kwargs": {"do_normalize": False}},
+        {"images_kwargs": {"size": {"height": 16, "width": 16}}, "padding": True},
+        {"padding": True, "return_attention_mask": False, "image_mean": [0.5, 0.5, 0.5]},
+    ],
+)
+@pytest.mark.parametrize("return_tensors", ["pt", "np", "common"])
+def test_the_options_that_clip_takes(tiny_processor, options, return_tensors):
+    clip = CLIPProcessor(tiny_processor.image_processor, tiny_processor.tokenizer)
+    if return_tensors == "common":
+        options = {**options, "common_kwargs": {"return_tensors": "np"}}
+    else:
+        options = {**options, "return_tensors": return_tensors}
+    inputs = {"text": ["a dog", "a red car by the sea"], "images": [wide_picture()] * 2}
+    expected, actual = clip(**inputs, **options), tiny_processor(**inputs, **options)
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        assert type(actual[name]) is type(value), name
+        np.testing.assert_array_equal(np.asarray(actual[name]), np.asarray(value))
+
+
+def test_lists_when_asked(tiny_processor):
+    inputs = tiny_processor(labels=["dog", "car"], return_tensors=None, padding=False)
+    assert [type(ids) for ids in inputs["input_ids"]] == [list, list]
+
+
 def test_pictures_from_a_generator(tiny_processor):
     assert tiny_processor(images=(wide_picture() for _ in range(3)))["pixel_values"].shape[0] == 3
 
@@ -144,6 +176,14 @@ def test_save_and_load(tiny_processor, tiny_model, tmp_path):
         ours, theirs = (p(images=wide_picture())["pixel_values"] for p in (processor, loaded))
         assert torch.equal(ours, theirs)
     assert json.loads((tmp_path / "processor_config.json").read_text())["squash"] is True
+
+
+def test_nothing_of_how_it_was_loaded_is_saved(tiny_processor, tmp_path):
+    tiny_processor.save_pretrained(tmp_path / "first")
+    RamProcessor.from_pretrained(tmp_path / "first", local_files_only=True).save_pretrained(tmp_path / "second")
+    for file in (tmp_path / "second").glob("*.json"):
+        assert "local" not in file.read_text().replace("locale", ""), file.name
+        assert str(tmp_path) not in file.read_text(), file.name
 
 
 def test_a_clip_repository_gives_a_squashing_processor(tmp_path):
@@ -184,7 +224,16 @@ def test_scores_that_are_no_numbers_never_leave(tiny_processor, value):
     ("arguments", "error", "message"),
     [
         ({}, ValueError, "Nothing to prepare"),
-        ({"labels": ["dog"], "labl_template": "{}"}, TypeError, "no effect: labl_template"),
+        ({"labels": ["dog"], "paddin": True}, TypeError, "no option 'paddin'. Did you mean 'padding'"),
+        ({"labels": ["dog"], "text_kwargs": {"size": 3}}, TypeError, "no option 'size'"),
+        ({"images": wide_picture(), "images_kwargs": {"sise": 3}}, TypeError, "no option 'sise'. Did you mean 'size'"),
+        ({"labels": ["dog"], "size": {"height": 8, "width": 8}}, TypeError, "no effect: size"),
+        ({"labels": ["dog"], "images_kwargs": {"do_normalize": False}}, TypeError, "no effect: do_normalize"),
+        (
+            {"text": "a", "padding": True, "text_kwargs": {"padding": False}},
+            ValueError,
+            "padding was passed two times",
+        ),
         ({"images": wide_picture(), "do_rescale": False}, ValueError, "`do_rescale=False` is not needed"),
         ({"labels": []}, ValueError, "There are no labels"),
         ({"labels": 7}, TypeError, "Labels must be a list of names, got int: 7"),
