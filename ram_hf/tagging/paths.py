@@ -1,5 +1,6 @@
 """Which pictures are meant: files, folders, globs and lists; and how a path is written in an output."""
 
+import codecs
 import fnmatch
 import functools
 import glob
@@ -119,8 +120,8 @@ class _Search:
             raise FileNotFoundError(f"There is no file or folder {printable(argument)!r}.")
 
     def names(self, stdin: BinaryIO | None) -> Iterator[str]:
-        content = stdin.read() if stdin is not None else b""
-        for name in content.split(b"\0" if b"\0" in content else b"\n"):
+        content = _without_mark(stdin.read() if stdin is not None else b"")
+        for name in content.split(b"\0") if b"\0" in content else content.replace(b"\r\n", b"\n").split(b"\n"):
             path = os.fsdecode(name)
             if os.path.isdir(path):
                 yield from self._folder(path)
@@ -184,6 +185,13 @@ class _Search:
         return False
 
 
+def _without_mark(content: bytes) -> bytes:
+    """A list as editors and PowerShell write it, in UTF-8 without its byte-order mark."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace").encode()
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
 def _extension(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
@@ -210,10 +218,11 @@ def unescape_path(text: str) -> str:
 def printable(path: str) -> str:
     """A path in one line that is safe to print: control characters and bytes that are no Unicode are escaped."""
     return "".join(
-        char if char.isprintable() else repr(char)[1:-1] for char in escape_path(path)
+        char if char.isprintable() or char in _JOINERS else repr(char)[1:-1] for char in escape_path(path)
     )  # a lone surrogate is escaped already
 
 
+_JOINERS = "\u200c\u200d"  # within words of Persian and Indic languages, and within emoji
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|\\)")
 

@@ -147,7 +147,7 @@ def test_pictures_that_are_not_read_are_counted_and_named(folder, monkeypatch):
     assert find_images(["photos/b.jpg"]).tell_passed_over() == ""
     (folder / "raw").mkdir()
     (folder / "raw" / "a.cr3").touch()
-    with pytest.raises(ValueError, match="1 picture passed over, of formats that are not read: 1 .cr3"):
+    with pytest.raises(ValueError, match=r"1 picture passed over, of formats that are not read: 1 \.cr3"):
         find_images(["photos/raw"])
 
 
@@ -181,3 +181,10 @@ def test_thumbnails_are_left_out(folder):
 def test_exclude(folder, patterns, left):
     assert find_images(["photos"], exclude=patterns).paths == [EVERYTHING[index] for index in left]
     assert find_images(["photos/b.jpg"], exclude=["*.jpg"]).paths == ["photos/b.jpg"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("line", ["\n", "\r\n"])
+def test_lists_as_editors_write_them(folder, encoding, line):
+    content = line.join(["photos/b.jpg", "sch\u00f6n.jpg", ""]).encode(encoding)
+    assert find_images(["-"], stdin=io.BytesIO(content)).paths == ["photos/b.jpg", "sch\u00f6n.jpg"]
