@@ -4,6 +4,8 @@ Only the standard library is imported until a command runs, so that `--help` is 
 """
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 for success, 1 for an error and 2 for a command line that cannot be read, each told in one
         line, 130 for an interruption.
     """
+    _open_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     words = [word for word in argv if word != _DEBUG]
     try:
@@ -50,6 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split()) or type(error).__name__  # some libraries' messages are paragraphs
         sys.stderr.write(f"ram-hf: error: {message}\n")
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _open_streams() -> None:
+    """A closed stream becomes the null device; what an output cannot spell is escaped."""
+    for name, flags, mode in (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def make_parser(name: str) -> argparse.ArgumentParser:

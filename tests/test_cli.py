@@ -1,5 +1,6 @@
 """The command line itself: which command, whose errors, and how they are told."""
 
+import io
 import sys
 from types import ModuleType
 
@@ -87,3 +88,19 @@ def test_an_interruption_is_no_error(room, told, shown, capsys):
 def test_the_status_is_that_of_the_command(room):
     room.run = lambda args: 5 + args.times
     assert cli.main(["play", "--times", "2"]) == 7
+
+
+def test_closed_streams_are_the_null_device(room, monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    room.run = lambda args: sys.stdout.write("hello") and int(bool(sys.stdin.buffer.read() or sys.stdout.isatty()))
+    assert cli.main(["play"]) == 0
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_what_an_output_cannot_spell_is_escaped(encoding, room, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    room.run = lambda args: (sys.stdout.write("dog \u732b") and sys.stdout.flush()) or 0
+    assert cli.main(["play"]) == 0
+    assert written.getvalue() == b"dog \\u732b"

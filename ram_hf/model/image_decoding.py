@@ -4,6 +4,7 @@ import functools
 import io
 import struct
 from contextlib import suppress
+from importlib import import_module
 from typing import BinaryIO
 
 import numpy as np
@@ -14,7 +15,7 @@ from .png_chunks import PNG_SIGNATURE, without_metadata
 
 # What is decoded, whoever asks; MPO counts as JPEG. Pillow knows more: some formats start other programs (EPS), and
 # nobody photographs in the others.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "HEIF", "JXL")
 
 MAX_DECODED_PIXELS = 200_000_000  # of one image in memory: 600 MB as RGB
 MAX_DRAFT_PIXELS = 2_000_000_000  # of a JPEG that is decoded at an eighth of its size: half a minute
@@ -95,7 +96,7 @@ def _identified(file: BinaryIO) -> ImageFile.ImageFile:
     """Do as `Image.open`, which judges all images, also those that will be reduced, by one limit of the program."""
     file.seek(0)
     prefix = file.read(_PREFIX)
-    for name in _known_formats():
+    for name in known_formats():
         factory, accept = Image.OPEN[name]
         accepted = accept is None or accept(prefix)
         if not accepted or isinstance(accepted, str):  # a text says why this Pillow cannot
@@ -120,9 +121,14 @@ def _reduce(image: ImageFile.ImageFile, draft_size: int | None) -> None:
 
 
 @functools.cache
-def _known_formats() -> list[str]:
+def known_formats() -> list[str]:
+    """Those of `FORMATS` that can be decoded here: Pillow can be built without some, and two take plug-ins."""
     Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]  # Pillow can be built without some
+    with suppress(ImportError):  # optional, as the next
+        import_module("pillow_heif").register_heif_opener()
+    with suppress(ImportError):
+        import_module("pillow_jxl")  # tells Pillow of itself
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -218,6 +224,7 @@ __all__ = [
     "MAX_DRAFT_PIXELS",
     "decode_image",
     "image_from_array",
+    "known_formats",
     "to_rgb",
     "upright_rgb",
 ]

@@ -53,6 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s PATHS... --labels 'dog, red car' | --labels-file FILE [options]"
     parser.add_argument("paths", metavar="PATHS", nargs="+", help="files, folders, globs, or - for a list")
 
+    parser.add_argument(
+        "--exclude",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="leave out files and folders of this name or path below PATHS, as '*_edited.jpg' or 'old/*'; may be "
+        "given more than once",
+    )
+
     tags = parser.add_argument_group("tags")
     labels = tags.add_mutually_exclusive_group(required=True)
     labels.add_argument("--labels", metavar="NAMES", help="label names with commas between")
@@ -134,7 +143,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"The label {commas[0]!r} holds a comma, which separates labels in a .txt file.")
     if args.resume and not (args.output or args.sidecar or args.overlay):
         raise ValueError("`--resume` needs something to go on with: `--output`, `--sidecar` or `--overlay`.")
-    paths = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None)
+    found = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None, exclude=args.exclude)
+    paths = found.paths
     if args.overlay is not None:
         paths = leave_out_drawn(paths, args.overlay)
         if not paths:
@@ -150,6 +160,8 @@ def run(args: argparse.Namespace) -> int:
         except BrokenPipeError:  # whoever reads the table has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+    if passed_over := found.tell_passed_over():
+        sys.stderr.write(passed_over + "\n")
     if interrupted:
         return 130
     return 1 if args.strict and failures else 0

@@ -114,3 +114,12 @@ def test_a_jpeg_is_whole_without_its_end_marker_and_not_without_its_last_rows(op
 def photograph(width: int, height: int) -> Image.Image:
     grain = np.random.default_rng(0).normal(0, 8, (height, width, 3))
     return Image.fromarray(np.clip(np.asarray(smooth_image(width, height)) + grain, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("plug_in", "form"), [("pillow_heif", "HEIF"), ("pillow_jxl", "JXL")])
+def test_formats_of_the_plug_ins(plug_in, form):
+    pytest.importorskip(plug_in)
+    image_decoding.known_formats()
+    found = decode_image(encoded(smooth_image(64, 48), form, quality=95), "it")
+    difference = np.asarray(found).astype(int) - np.asarray(smooth_image(64, 48))
+    assert np.abs(difference).mean() < 4

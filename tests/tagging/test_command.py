@@ -95,7 +95,7 @@ def test_labels_from_a_file_and_duplicates(tag, tmp_path, capsys, model_folder):
     ("arguments", "message"),
     [
         (["photos", "--labels", " , "], "There is no label in `--labels ' , '`"),
-        (["photos", "--labels", "a\x07b"], "A label holds a character that cannot be printed: 'a\\x07b'"),
+        (["photos", "--labels", "a\x07b"], "A label holds a control character, '\\x07': 'a\\x07b'"),
         (["photos", "--labels-file", "gone.txt"], "There is no label file 'gone.txt'"),
         (["photos", "--labels-file", "empty.txt"], "The label file 'empty.txt' holds no label"),
         (["photos", "--labels-file", "photos/0000.jpg"], "The label file 'photos/0000.jpg' is not text in UTF-8"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ram_hf.tagging import paths
 from ram_hf.tagging.paths import escape_path, find_images, printable, unescape_path
 
 
@@ -36,19 +37,19 @@ EVERYTHING = ["photos/a.PNG", "photos/b.jpg", "photos/sub/c.webp", "photos/sub/d
     ],
 )
 def test_what_is_found(folder, arguments, expected):
-    assert find_images(arguments) == expected
+    assert find_images(arguments).paths == expected
 
 
 def test_a_file_whose_name_looks_like_a_glob(folder):
     (folder / "x[1].jpg").touch()
-    assert find_images(["photos/x[1].jpg"]) == ["photos/x[1].jpg"]
+    assert find_images(["photos/x[1].jpg"]).paths == ["photos/x[1].jpg"]
 
 
 @pytest.mark.parametrize("separator", [b"\n", b"\0"])
 def test_names_on_standard_input(folder, separator):
     names = [b"photos/b.jpg", b"photos/sub", b"gone.jpg", b""]
     expected = ["photos/b.jpg", *EVERYTHING[2:], "gone.jpg"]
-    assert find_images(["-"], stdin=io.BytesIO(separator.join(names))) == expected
+    assert find_images(["-"], stdin=io.BytesIO(separator.join(names))).paths == expected
 
 
 def test_names_with_newlines_and_bytes_that_are_no_unicode(tmp_path):
@@ -58,10 +59,10 @@ def test_names_with_newlines_and_bytes_that_are_no_unicode(tmp_path):
             Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
         except OSError:
             pytest.skip("this file system takes only Unicode")
-    paths = find_images([str(tmp_path)])
-    assert sorted(os.path.basename(os.fsencode(path)) for path in paths) == sorted(names)
-    listed = find_images(["-"], stdin=io.BytesIO(b"\0".join(os.fsencode(path) for path in paths)))
-    assert listed == paths
+    found = find_images([str(tmp_path)]).paths
+    assert sorted(os.path.basename(os.fsencode(path)) for path in found) == sorted(names)
+    listed = find_images(["-"], stdin=io.BytesIO(b"\0".join(os.fsencode(path) for path in found))).paths
+    assert listed == found
 
 
 def test_symbolic_link_loops_end(folder):
@@ -74,7 +75,7 @@ def test_symbolic_link_loops_end(folder):
     (elsewhere / "z.jpg").touch()
     (folder / "link").symlink_to(elsewhere, target_is_directory=True)
     expected = [*EVERYTHING[:2], "photos/itself.jpg", "photos/link/z.jpg", *EVERYTHING[2:]]
-    assert find_images(["photos"]) == expected
+    assert find_images(["photos"]).paths == expected
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_symbolic_link_loops_end(folder):
     [
         (["photos", "gone"], FileNotFoundError, "There is no file or folder 'gone'"),
         (["gone/*.jpg"], FileNotFoundError, r"Nothing matches 'gone/\*.jpg'"),
-        (["photos/none"], ValueError, "There is no picture in 'photos/none'; looked for .avif"),
+        (["photos/none"], ValueError, "There is no picture in 'photos/none'; looked for .apng .avif"),
         (["-"], ValueError, "There is no picture in '-'"),
     ],
 )
@@ -102,7 +103,7 @@ def test_folders_that_cannot_be_listed(folder, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    assert find_images(["photos"]) == ["photos/a.PNG", "photos/b.jpg", "photos/sub"]
+    assert find_images(["photos"]).paths == ["photos/a.PNG", "photos/b.jpg", "photos/sub"]
     with pytest.raises(PermissionError, match="Permission denied: 'photos/sub'"):
         find_images(["photos/sub"])
 
@@ -130,3 +131,60 @@ def test_an_escaped_path_leads_to_its_file(tmp_path):
     except OSError:
         pytest.skip("this file system takes only Unicode")
     assert Path(unescape_path(escape_path(str(tmp_path / name)))).read_text() == "here"
+
+
+def test_pictures_that_are_not_read_are_counted_and_named(folder, monkeypatch):
+    monkeypatch.setattr(paths, "searched_extensions", lambda: frozenset((".jpg", ".png", ".webp", ".tiff")))
+    for name in ("a.HEIC", "sub/b.heic", "c.jxl", "d.dng", "e.xmp", "f.mov"):
+        (folder / name).touch()
+    found = find_images(["photos", "photos/sub", "photos/*"])
+    assert found.paths == EVERYTHING
+    assert found.passed_over == {".heic": 2, ".jxl": 1, ".dng": 1}
+    assert found.tell_passed_over() == (
+        "4 pictures passed over, of formats that are not read: 1 .dng, 2 .heic, 1 .jxl. "
+        "`pip install 'ram_hf[formats]'` adds HEIC and JPEG XL."
+    )
+    assert find_images(["photos/b.jpg"]).tell_passed_over() == ""
+    (folder / "raw").mkdir()
+    (folder / "raw" / "a.cr3").touch()
+    with pytest.raises(ValueError, match=r"1 picture passed over, of formats that are not read: 1 \.cr3"):
+        find_images(["photos/raw"])
+
+
+def test_every_extension_of_a_format_that_is_read_is_searched(folder):
+    for name in ("1.pnm", "2.j2k", "3.apng", "4.dib", "5.jpe"):
+        (folder / "sub" / "deep" / name).touch()
+    found = [os.path.basename(path) for path in find_images(["photos/sub/deep"]).paths]
+    assert found == ["1.pnm", "2.j2k", "3.apng", "4.dib", "5.jpe", "d.tiff"]
+
+
+def test_thumbnails_are_left_out(folder):
+    for name in ("@eaDir/b.jpg/small.jpg", ".thumbnails/b.jpg", "sub/@eaDir/c.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    assert find_images(["photos"]).paths == EVERYTHING
+    assert find_images(["photos/**"]).paths == EVERYTHING
+    assert find_images(["photos/@eaDir"]).paths == ["photos/@eaDir/b.jpg/small.jpg"]  # given itself
+
+
+@pytest.mark.parametrize(
+    ("patterns", "left"),
+    [
+        (["*.jpg"], [0, 2, 3]),
+        (["deep"], [0, 1, 2]),
+        (["sub/*"], [0, 1]),
+        (["sub"], [0, 1]),
+        (["*.webp", "b.*"], [0, 3]),
+        (["photos"], [0, 1, 2, 3]),
+    ],
+)
+def test_exclude(folder, patterns, left):
+    assert find_images(["photos"], exclude=patterns).paths == [EVERYTHING[index] for index in left]
+    assert find_images(["photos/b.jpg"], exclude=["*.jpg"]).paths == ["photos/b.jpg"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("line", ["\n", "\r\n"])
+def test_lists_as_editors_write_them(folder, encoding, line):
+    content = line.join(["photos/b.jpg", "sch\u00f6n.jpg", ""]).encode(encoding)
+    assert find_images(["-"], stdin=io.BytesIO(content)).paths == ["photos/b.jpg", "sch\u00f6n.jpg"]
