@@ -118,6 +118,7 @@ def open_dataset(
     source = os.path.expanduser(os.fspath(dataset))
     if _is_saved_to_disk(source):
         return _open_saved(source, split, streaming)
+    files: list[str] = []
     if os.path.isdir(source):
         builder = source
     elif files := _matching_files(source):
@@ -127,10 +128,10 @@ def open_dataset(
         builder = source
     if data_files is not None and not isinstance(data_files, Mapping):
         data_files = {split: data_files}
+    _refuse_empty_shards(source, files if builder == "parquet" else [])
+    options = {"name": name, "revision": revision, "data_files": data_files, "split": split}
     try:
-        return datasets.load_dataset(
-            builder, name=name, revision=revision, data_files=data_files, split=split, streaming=streaming
-        )
+        return _load(builder, options, streaming=streaming)
     except (ConnectionError, datasets.exceptions.DatasetsError, FileNotFoundError, ValueError) as error:
         raise _plain_error(error, source, split) from error
 
@@ -398,6 +399,56 @@ def _described(feature: Any) -> str:
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
+def _load(builder: str, options: Mapping[str, Any], *, streaming: bool) -> AnyDataset:
+    """Load, with strings where lists that are empty in the first shard would make the others' strings misfits."""
+    try:
+        dataset = datasets.load_dataset(builder, streaming=streaming, **options)
+        if not streaming:
+            return dataset
+        features = _features_of(dataset)
+    except datasets.exceptions.DatasetGenerationError:
+        features = _features_of(datasets.load_dataset(builder, streaming=True, **options))
+        if not _has_null(features):
+            raise
+    if not _has_null(features):
+        return dataset
+    return datasets.load_dataset(builder, streaming=streaming, features=_null_as_string(features), **options)
+
+
+def _features_of(dataset: AnyDataset) -> Any:
+    return dataset.features if dataset.features is not None else dataset._resolve_features().features
+
+
+def _has_null(feature: Any) -> bool:
+    if isinstance(feature, Mapping):
+        return any(map(_has_null, feature.values()))
+    inner, is_list = _unwrap(feature)
+    return _has_null(inner) if is_list else getattr(inner, "dtype", None) == "null"
+
+
+def _null_as_string(feature: Any) -> Any:
+    if isinstance(feature, datasets.Features):
+        return datasets.Features({name: _null_as_string(inner) for name, inner in feature.items()})
+    if isinstance(feature, Mapping):
+        return {name: _null_as_string(inner) for name, inner in feature.items()}
+    if isinstance(feature, datasets.List | datasets.LargeList):
+        return type(feature)(_null_as_string(feature.feature))
+    return datasets.Value("string") if getattr(feature, "dtype", None) == "null" else feature
+
+
+def _refuse_empty_shards(source: str, files: Sequence[str]) -> None:
+    """`datasets` cannot read a parquet file without rows, and does not say which it is."""
+    import pyarrow.parquet as pq
+
+    for file in files or sorted(glob.glob(os.path.join(glob.escape(source), "**", "*.parquet"), recursive=True)):
+        try:
+            num_rows = pq.read_metadata(file).num_rows
+        except (OSError, ValueError) as error:
+            raise ValueError(f"The shard {file!r} is no whole parquet file ({error}).") from error
+        if num_rows == 0:
+            raise ValueError(f"The shard {file!r} has no rows: remove it.")
+
+
 def _is_saved_to_disk(source: str) -> bool:
     return any(os.path.isfile(os.path.join(source, file)) for file in ("state.json", "dataset_dict.json"))
 
@@ -448,10 +499,18 @@ def _plain_error(error: Exception, source: str, split: str) -> Exception:
         return ValueError(_no_split(source, split, options[1]))
     if options and "BuilderConfig" in message:
         return ValueError(f"Dataset {source!r} has no such configuration (`name`); it has {options[1]}.")
+    if isinstance(error, datasets.exceptions.DatasetGenerationError):
+        return ValueError(f"Dataset {source!r} cannot be read: {_first_cause(error)}")
     if isinstance(error, datasets.exceptions.DataFilesNotFoundError) or type(error).__name__ == "EmptyDatasetError":
         return FileNotFoundError(f"Found no data files of a known type {where} {source!r}.")
     if isinstance(error, datasets.exceptions.DatasetNotFoundError):
         return FileNotFoundError(f"Cannot open dataset {source!r}: {message.splitlines()[0]}")
+    return error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
     return error
 
 

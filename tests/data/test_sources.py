@@ -5,6 +5,8 @@ import re
 import tarfile
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -327,3 +329,44 @@ def test_a_label_that_the_dataset_lacks_is_refused_where_it_knows_them_all():
     RowReader(features, label_column="label").check_labels(["cat"])
     with pytest.raises(ValueError, match=r"The dataset has no label 'dogs'\. Did you mean 'dog'\?"):
         RowReader(features, label_column="label").check_labels(["cat", "dogs"])
+
+
+def write_jsonl(file, labels: list[list[str]]) -> None:
+    file.write_text("".join(json.dumps({"image": "/a.jpg", "labels": each}) + "\n" for each in labels))
+
+
+def write_parquet(file, labels: list[list[str]]) -> None:
+    kind = pa.list_(pa.string() if any(labels) else pa.null())
+    pq.write_table(pa.table({"image": ["/a.jpg"] * len(labels), "labels": pa.array(labels, kind)}), file)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize(("ending", "write"), [("jsonl", write_jsonl), ("parquet", write_parquet)])
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_a_first_shard_without_any_label(tmp_path, streaming, ending, write, as_folder):
+    write(tmp_path / f"train-0.{ending}", [[], []])
+    write(tmp_path / f"train-1.{ending}", [["dog"], [], ["cat", "sun"]])
+    source = tmp_path if as_folder else tmp_path / f"*.{ending}"
+    dataset, reader = DatasetSpec(source, "train", label_column="labels", streaming=streaming).open()
+    assert [reader.read(row).labels for row in dataset] == [[], [], ["dog"], [], ["cat", "sun"]]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_shard_that_cannot_be_read_is_named(tmp_path, streaming):
+    write_parquet(tmp_path / "train-1.parquet", [["dog"]])
+    empty = pa.table({"image": pa.array([], pa.string()), "labels": pa.array([], pa.list_(pa.string()))})
+    pq.write_table(empty, tmp_path / "train-0.parquet")
+    for source in (tmp_path, tmp_path / "*.parquet"):
+        with pytest.raises(ValueError, match=r"train-0\.parquet' has no rows"):
+            open_dataset(source, split="train", streaming=streaming)
+    whole = (tmp_path / "train-1.parquet").read_bytes()
+    (tmp_path / "train-0.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"train-0\.parquet' is no whole parquet file"):
+        open_dataset(tmp_path, split="train", streaming=streaming)
+
+
+def test_shards_that_do_not_fit_each_other_say_so(tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", [["dog"]])
+    pq.write_table(pa.table({"image": [1], "labels": [3.5]}), tmp_path / "train-1.parquet")
+    with pytest.raises(ValueError, match=r"cannot be read: .*cast"):
+        open_dataset(tmp_path, split="train", streaming=False)
