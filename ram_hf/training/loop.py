@@ -31,6 +31,7 @@ from .step_counts import count_steps
 
 logger = logging.get_logger(__name__)
 
+_FEW_STEPS = 50
 _SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 _SAME_WHEN_RESUMED = (
     *("model", "dataset", "dataset_name", "data_files", "split", "streaming", "seed", "shuffle_buffer", "augment"),
@@ -104,6 +105,11 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
     )
     if accelerator.is_main_process:
         logger.warning("Training %s steps on %s process(es).", steps.total, accelerator.num_processes)
+        if steps.total < _FEW_STEPS:
+            logger.warning(
+                "So few steps change next to nothing at the published learning rates: raise `num_epochs` or "
+                "`max_steps`, and for a small folder see examples/small.yaml of the package's repository."
+            )
 
     with learner.released_at_the_end(), loader, stop_signals() as stop_asked:
         if judge.is_due(progress, total_steps=steps.total):  # it could not be done when the step was
