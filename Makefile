@@ -9,14 +9,18 @@ export TOKENIZERS_PARALLELISM = false
 
 # Two processes; one that has nothing left takes tests from the other, as some last a hundred times longer than most.
 WORKERS ?= -n 2 --dist worksteal
-# What another release of transformers can break: the rest (drawing, XMP, ranking, readers) does not touch it.
-NEAR_TRANSFORMERS = tests/model tests/training tests/evaluation tests/pretraining tests/test_*.py
+# What another release of transformers can break: the rest (drawing, XMP, readers, making bundled models) does not touch it.
+NEAR_TRANSFORMERS = tests/model tests/training tests/evaluation tests/test_*.py
 
 # Where `make ram-tiny` finds the parts of scenes, and keeps what it makes.
 SCENES ?= ../shared/scenes
 RUN ?= runs/ram-tiny
 
-.PHONY: help demo test test-fast test-oldest lint format benchmark mutants ram-tiny clean
+# The same of `make ram-photo`, for photographs.
+PHOTOS ?= ../shared/photos
+PHOTO_RUN ?= runs/ram-photo
+
+.PHONY: help demo test test-fast test-oldest lint format benchmark mutants ram-tiny ram-photo clean
 
 help:
 	@echo "make demo         set up and tag the example pictures"
@@ -26,6 +30,7 @@ help:
 	@echo "make mutants      change the code in small ways and count what the tests notice (an hour; goes on)"
 	@echo "make benchmark    parity table and speed of the model (minutes)"
 	@echo "make ram-tiny     train the bundled model from scratch (hours; started again, it goes on)"
+	@echo "make ram-photo    train RAM on photographs, and the CLIP below it (a day; started again, it goes on)"
 	@echo "make format       let Ruff rewrite the code"
 
 # A stamp for each environment, so that it is made once and made again when its inputs change.
@@ -95,6 +100,34 @@ $(RUN)/ram/model.safetensors: $(RUN)/clip/model.safetensors $(RUN)/scenes/report
 
 ram-tiny: $(RUN)/ram/model.safetensors
 	$(VENV)/bin/ram-hf pretrain bundle $(RUN)/ram ram_hf/bundled/ram-tiny
+
+$(VENV)/.pretrain: $(VENV)/.dev
+	$(VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e '.[pretrain]'
+	touch $@
+
+# Photographs decoded once, what a classifier sees in them, a CLIP distilled from that, and RAM on the seen labels.
+$(PHOTO_RUN)/photographs/rows.parquet: | $(VENV)/.pretrain
+	$(VENV)/bin/ram-hf pretrain photographs $(sort $(wildcard $(PHOTOS)/train-*.parquet)) \
+		--output_dir $(PHOTO_RUN)/photographs
+
+$(PHOTO_RUN)/teacher/.complete: $(PHOTO_RUN)/photographs/rows.parquet
+	$(VENV)/bin/ram-hf pretrain teacher $(PHOTO_RUN)/photographs --output_dir $(PHOTO_RUN)/teacher
+	touch $@
+
+$(PHOTO_RUN)/clip/model.safetensors: $(PHOTO_RUN)/teacher/.complete
+	$(VENV)/bin/ram-hf pretrain clip-on-photographs --config configs/ram_photo/clip.yaml --words $(PHOTOS) \
+		--photographs $(PHOTO_RUN)/photographs --teacher $(PHOTO_RUN)/teacher --output_dir $(PHOTO_RUN)/clip
+
+$(PHOTO_RUN)/multi-labels/labels_seen.txt: | $(VENV)/.pretrain
+	$(VENV)/bin/ram-hf pretrain multi-labels $(PHOTOS)/train-coco.parquet --words $(PHOTOS) \
+		--output_dir $(PHOTO_RUN)/multi-labels
+
+$(PHOTO_RUN)/ram/model.safetensors: $(PHOTO_RUN)/clip/model.safetensors $(PHOTO_RUN)/multi-labels/labels_seen.txt
+	$(VENV)/bin/ram-hf train --config configs/ram_photo/ram.yaml --model $(PHOTO_RUN)/clip \
+		--dataset $(PHOTO_RUN)/multi-labels --seen_labels $(PHOTO_RUN)/multi-labels/labels_seen.txt \
+		--output_dir $(PHOTO_RUN)/ram
+
+ram-photo: $(PHOTO_RUN)/ram/model.safetensors
 
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff format .

@@ -23,7 +23,6 @@ from ram_hf.data.batches import PrepareRow, evaluation_batches
 from ram_hf.data.label_set import LabelSet
 from ram_hf.data.sources import RowReader, open_dataset
 from ram_hf.data.transforms import EvalTransform
-from ram_hf.evaluation.dataset import pixel_options
 from ram_hf.evaluation.pointing import PointingGame, pointing_hits
 from ram_hf.evaluation.report import evaluate_scores
 from ram_hf.scenes.corpus import write_scenes
@@ -100,7 +99,7 @@ class Corpus:
     def __init__(self, folder: Path, processor: RamProcessor, labels: list[str]):
         dataset = open_dataset(str(folder), split="test", streaming=False)
         reader = RowReader.from_dataset(dataset, label_column="labels", boxes_column="boxes")
-        prepare = PrepareRow(reader, EvalTransform(**pixel_options(processor)), label_names=labels)
+        prepare = PrepareRow(reader, EvalTransform.of(processor), label_names=labels)
         self.batches = [batch for _, batch in evaluation_batches(reader.select(dataset), prepare, batch_size=100)]
         self.targets = torch.cat([batch["labels"] for batch in self.batches]).numpy().astype(np.int8)
 

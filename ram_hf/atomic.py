@@ -4,12 +4,20 @@ What is written stands under another name in the same folder until it is complet
 something), so that a full disk, a killed process or a power cut leaves what was there before.
 """
 
+import errno
 import itertools
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 _IS_WINDOWS = os.name == "nt"
 _numbers = itertools.count()  # several files of a folder can be on their way at once
@@ -108,6 +116,59 @@ def whole_folder(folder: str | os.PathLike, *, replace: bool = False) -> Iterato
         raise
 
 
+@contextmanager
+def lock(file: str | os.PathLike) -> Iterator[None]:
+    """Hold a lock file while the block runs. The system lets go of it with the process, however that ends.
+
+    Args:
+        file: the lock, in a folder that exists; it vanishes at the end. What a killed process left does not matter.
+
+    Raises:
+        BlockingIOError: when another process holds it, or this one does already.
+        OSError: when it cannot be made.
+    """
+    held = _take_lock(Path(file))
+    try:
+        yield
+    finally:
+        if _IS_WINDOWS:  # removes nothing that is open
+            held.close()
+        with suppress(OSError):
+            os.unlink(file)
+        held.close()
+
+
+def _take_lock(file: Path) -> BinaryIO:
+    while True:
+        held = open(file, "ab")  # noqa: SIM115
+        try:
+            _lock_open_file(held)
+            if os.path.samestat(os.fstat(held.fileno()), os.stat(file)):
+                return held
+        except FileNotFoundError:  # its last holder removed it in between: what is locked now is nobody's
+            pass
+        except OSError as error:
+            held.close()
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+                raise BlockingIOError(
+                    f"Another run writes there: it holds the lock {str(file)!r}. Wait for its end, or choose another "
+                    "output."
+                ) from None
+            raise
+        held.close()
+
+
+def _lock_open_file(file: BinaryIO) -> None:
+    if sys.platform == "win32":
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
+            raise
+
+
 def refuse_used_folder(folder: str | os.PathLike) -> None:
     """Raise FileExistsError unless the folder is new or empty."""
     folder = Path(folder)
@@ -140,4 +201,4 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-__all__ = ["append", "drop_broken_line", "refuse_used_folder", "whole_file", "whole_folder", "write_whole"]
+__all__ = ["append", "drop_broken_line", "lock", "refuse_used_folder", "whole_file", "whole_folder", "write_whole"]

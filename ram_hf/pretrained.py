@@ -9,6 +9,7 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
 from .model.checkpoint_kind import kind_of_checkpoint
 from .model.configuration_ram import check_field_names
+from .model.loaded_weights import refuse_incomplete, refuse_nonsense
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
 
@@ -45,7 +46,8 @@ def load_model(
     Raises:
         FileNotFoundError: when there is no such model, neither here nor on the Hub.
         ConnectionError: when it is not in the cache and the Hub cannot be reached.
-        ValueError: when the checkpoint is neither a RAM nor a CLIP, or `config` cannot be had of it.
+        ValueError: when the checkpoint is neither a RAM nor a CLIP, its weights are incomplete, not finite or do not
+            fit its configuration, or `config` cannot be had of it.
     """
     where: dict[str, Any] = {} if revision is None else {"revision": revision}
     options = where if dtype is None else {**where, "dtype": dtype}
@@ -57,7 +59,9 @@ def load_model(
         model = RamModel.from_clip(name_or_path, config=dict(config or {}), **options)
     else:
         model = RamModel.from_pretrained(name_or_path, **options)
+        refuse_incomplete(model, name_or_path)
         _set_fields(model, config or {}, os.fspath(name_or_path))
+    refuse_nonsense(model, name_or_path)
     return model, RamProcessor.from_pretrained(name_or_path, **where)
 
 

@@ -51,13 +51,12 @@ def _register_processor() -> None:
 
 
 def _register_pipeline() -> None:
-    from transformers.models.auto.modeling_auto import AutoModel
     from transformers.pipelines import PIPELINE_REGISTRY
 
-    from .model.pipeline_ram import TASK, RamTaggingPipeline
+    from .model.pipeline_ram import TASK, RamTaggingPipeline, TaggingAutoModel
 
     PIPELINE_REGISTRY.register_pipeline(
-        TASK, RamTaggingPipeline, pt_model=AutoModel, default=_DEFAULT_MODEL, type="multimodal"
+        TASK, RamTaggingPipeline, pt_model=TaggingAutoModel, default=_DEFAULT_MODEL, type="multimodal"
     )
 
 

@@ -37,11 +37,14 @@ MODEL_ARROWS = {
     "configuration_ram": {"bundled", "suggestions"},
     "optimal_transport": {"reading"},  # where asking a device is free: nothing of CLIP, nothing of ours
     "reading": set(),
+    "own_weight": set(),
     "losses": set(),
     "suggestions": set(),
-    "image_decoding": {"pixels"},
+    "image_decoding": {"colour_profiles", "pixels", "png_chunks"},
+    "colour_profiles": set(),
+    "png_chunks": set(),
     "ladder_adapter": {"clip_attention", "configuration_ram", "optimal_transport"},
-    "image_encoder": {"ladder_adapter"},
+    "image_encoder": {"clip_attention", "ladder_adapter", "own_weight"},
     "matching": {"configuration_ram", "optimal_transport"},
 }
 NEVER_BY_THE_PROCESSOR = {"modeling_ram", "ladder_adapter", "label_encoder", "optimal_transport", "losses"}

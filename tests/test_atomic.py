@@ -1,10 +1,12 @@
 """Writing whole or not at all."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
-from ram_hf.atomic import append, drop_broken_line, refuse_used_folder, whole_file, whole_folder, write_whole
+from ram_hf.atomic import append, drop_broken_line, lock, refuse_used_folder, whole_file, whole_folder, write_whole
 
 
 class Stopped(BaseException):
@@ -104,3 +106,35 @@ def test_a_broken_line_is_cut_off(tmp_path):
         write_whole(tmp_path / "log", content)
         drop_broken_line(tmp_path / "log")
         assert (tmp_path / "log").read_bytes() == kept
+
+
+def test_a_lock_is_held_once_and_leaves_nothing(tmp_path):
+    file = tmp_path / ".tags.lock"
+    with lock(file):
+        with (
+            pytest.raises(BlockingIOError, match=r"Another run writes there: it holds the lock '.*\.tags\.lock'"),
+            lock(file),
+        ):
+            pass
+        assert os.listdir(tmp_path) == [".tags.lock"]
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(Stopped), lock(file):
+        raise Stopped
+    with lock(file):
+        pass
+
+
+def test_a_lock_of_a_killed_process_does_not_block(tmp_path):
+    file = tmp_path / ".tags.lock"
+    program = (
+        f"import time; from ram_hf.atomic import lock\nwith lock({str(file)!r}): print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"\n"
+        with pytest.raises(BlockingIOError), lock(file):
+            pass
+        holder.kill()
+    assert os.listdir(tmp_path) == [".tags.lock"]
+    with lock(file):
+        pass
+    assert os.listdir(tmp_path) == []

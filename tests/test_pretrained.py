@@ -2,9 +2,17 @@
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import pipeline
 
 from ram_hf import RamModel
+from ram_hf.cli import main
 from ram_hf.pretrained import load_model
+from ram_hf.training.arguments import RamTrainingArguments
+from ram_hf.training.prepared_model import prepare_model
+
+TASK = "zero-shot-multi-label-tagging"
 
 
 @pytest.fixture
@@ -35,7 +43,7 @@ def test_a_ram_comes_as_it_is_and_takes_what_its_weights_leave_open(ram_folder):
         ({"ladder_layers": [1]}, r"`config` sets `ladder_layers` but the RAM checkpoint .* has \[2, 3, 4\]"),
         ({"local_temperature": 1.0}, "`config` sets `local_temperature`"),
         ({"epsilom": 0.1}, "'epsilom', which is no field of RamConfig"),
-        ({"epsilon": -0.1}, "`epsilon` must be above 0"),
+        ({"epsilon": -0.1}, "`epsilon` must be between"),
     ],
 )
 def test_what_a_ram_has_fixed_is_refused(ram_folder, config, message):
@@ -61,3 +69,113 @@ def test_a_training_free_ram_is_given_its_tokens(clip_folder, tiny_processor, tm
 def test_what_is_not_there_is_told_in_one_line(name):
     with pytest.raises(FileNotFoundError, match=f"There is no model '{name}'"):
         load_model(name)
+
+
+# --- weights that are not what the configuration says ----------------------------------------------------------------
+
+
+def rewrite(folder, change):
+    """Change the tensors of a folder: `change` takes name and tensor and gives (name, tensor), or None to drop it."""
+    file = folder / "model.safetensors"
+    changed = [change(name, tensor) for name, tensor in load_file(file).items()]
+    save_file(dict(pair for pair in changed if pair), file, {"format": "pt"})
+    return folder
+
+
+def without(part):
+    return lambda name, tensor: None if part in name else (name, tensor)
+
+
+def renamed(name, tensor):
+    return f"of_another.{name}", tensor
+
+
+def reshaped(part):
+    return lambda name, tensor: (name, torch.zeros(7) if part in name else tensor)
+
+
+INCOMPLETE = [
+    (without("ladder.4."), "ladder.4.adapter.area_batch_norm.bias, .* and [0-9]+ more"),
+    (without("local_temperature"), "missing would be random: temperatures.local_temperature"),
+    (without(""), "clip.logit_scale"),
+    (renamed, "clip.logit_scale"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), INCOMPLETE)
+def test_random_weights_are_refused_by_name(ram_folder, change, message):
+    rewrite(ram_folder, change)
+    with pytest.raises(ValueError, match=f"are incomplete, .*{message}"):
+        load_model(ram_folder)
+    with pytest.raises(ValueError, match=f"are incomplete, .*{message}"):
+        pipeline(TASK, model=str(ram_folder), device="cpu")
+    assert isinstance(RamModel.from_pretrained(ram_folder), RamModel)  # which warns, as transformers does
+
+
+def test_random_weights_of_a_clip_are_refused_by_name(clip_folder):
+    rewrite(clip_folder, without("text_projection"))
+    with pytest.raises(ValueError, match=r"missing would be random: text_projection\.weight"):
+        load_model(clip_folder)
+    with pytest.raises(ValueError, match=r"missing would be random: text_projection\.weight"):
+        pipeline(TASK, model=str(clip_folder), device="cpu")
+
+
+def test_random_weights_neither_tag_nor_train(ram_folder, tmp_path, capsys):
+    rewrite(ram_folder, without("ladder.3.tokens"))
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+    assert main(["tag", str(tmp_path / "red.png"), "--labels", "red,blue", "--model", str(ram_folder)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "missing would be random: ladder.3.tokens." in captured.err
+    arguments = RamTrainingArguments(
+        model=str(ram_folder),
+        dataset="rows",
+        output_dir=str(tmp_path),
+        label_column="labels",
+        seen_labels=["red"],
+        max_steps=1,
+    )
+    with pytest.raises(ValueError, match=r"missing would be random: ladder\.3\.tokens\."):
+        prepare_model(arguments)
+
+
+@pytest.mark.parametrize("part", ["local_temperature", "ladder.4.tokens", "clip.visual_projection"])
+def test_shapes_that_do_not_fit_are_told_one_by_one(ram_folder, part):
+    rewrite(ram_folder, reshaped(part))
+    message = rf"do not fit their `config.json`: \S*{part}\S* \(7,\) instead of \("
+    for load in (load_model, RamModel.from_pretrained):
+        with pytest.raises(ValueError, match=message):
+            load(ram_folder)
+    with pytest.raises(ValueError, match=message):
+        pipeline(TASK, model=str(ram_folder), device="cpu")
+    with pytest.raises(ValueError, match="are incomplete"):
+        pipeline(TASK, model=RamModel.from_pretrained(ram_folder, ignore_mismatched_sizes=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -0.1])
+@pytest.mark.parametrize("name", ["local_temperature", "global_temperature"])
+def test_temperatures_that_are_none_are_refused(ram_folder, name, value):
+    rewrite(ram_folder, lambda each, tensor: (each, torch.full_like(tensor, value) if name in each else tensor))
+    for load in (load_model, RamModel.from_pretrained):
+        with pytest.raises(ValueError, match=f"`temperatures.{name}` must be above 0 and finite, got"):
+            load(ram_folder)
+
+
+@pytest.mark.parametrize("kind", ["ram", "clip"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("part", ["text_projection.weight", "vision_model.encoder.layers.1.mlp.fc1.weight"])
+def test_weights_that_are_no_numbers_are_refused_by_name(request, kind, part, value):
+    folder = request.getfixturevalue(f"{kind}_folder")
+
+    def broken(name, tensor):
+        if name.endswith(part):
+            tensor.view(-1)[3] = value
+        return name, tensor
+
+    with pytest.raises(ValueError, match=rf"hold NaN or infinite numbers: \S*{part}\.$"):
+        load_model(rewrite(folder, broken))
+
+
+def test_the_report_of_loading_is_still_to_be_had(ram_folder):
+    model, info = RamModel.from_pretrained(rewrite(ram_folder, without("ladder.4.tokens")), output_loading_info=True)
+    assert list(info["missing_keys"]) == model.tensors_not_loaded == ["ladder.4.tokens"]

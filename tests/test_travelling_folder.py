@@ -1,14 +1,18 @@
 """`ram_hf/model/` goes to the Hub beside the weights and must work there without the package."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from transformers import AutoModel, pipeline
 
 import ram_hf.model
+from ram_hf.model.pipeline_ram import TASK
 
 FOLDER = Path(ram_hf.model.__path__[0])
 FILES = sorted(FOLDER.glob("*.py"))
@@ -59,3 +63,40 @@ print(type(model).__module__)
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("transformers_modules.")
+
+
+def test_subclasses_of_another_package_are_saved_without_their_code(tiny_model, tiny_processor, tmp_path, monkeypatch):
+    """Theirs may import what does not travel; one that is registered by its author is saved as all are."""
+    package = tmp_path / "another_package"
+    (package / "inner").mkdir(parents=True)
+    for folder in (package, package / "inner"):
+        (folder / "__init__.py").touch()
+    (package / "names.py").write_text("NAME = 'mine'\n")
+    (package / "inner" / "classes.py").write_text(
+        "import ram_hf\n"
+        "from ..names import NAME\n"
+        "from . import __doc__ as nothing\n"
+        "class MyConfig(ram_hf.RamConfig): pass\n"
+        "class MyModel(ram_hf.RamModel): pass\n"
+        "class MyProcessor(ram_hf.RamProcessor): pass\n"
+        "class MyPipeline(ram_hf.RamTaggingPipeline): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    classes = importlib.import_module("another_package.inner.classes")
+    model = classes.MyModel(tiny_model.config)
+    model.load_state_dict(tiny_model.state_dict())
+    processor = classes.MyProcessor(tiny_processor.image_processor, tiny_processor.tokenizer)
+    tagger = classes.MyPipeline(model, processor=processor)
+    for name, part in {"config": classes.MyConfig(), "model": model, "processor": processor, "tagger": tagger}.items():
+        part.save_pretrained(tmp_path / name)
+        assert not (tmp_path / name / "classes.py").exists()
+    loaded = classes.MyModel.from_pretrained(tmp_path / "model")
+    assert type(loaded) is classes.MyModel
+    assert torch.equal(loaded.prompts["2"].tokens, model.prompts["2"].tokens)
+    assert type(AutoModel.from_pretrained(tmp_path / "model")) is ram_hf.RamModel
+    image = Image.new("RGB", (9, 9))
+    scores = [each(image, ["a", "b"])[0]["score"] for each in (tagger, pipeline(TASK, model=str(tmp_path / "tagger")))]
+    assert scores[0] == pytest.approx(scores[1])
+    classes.MyModel.register_for_auto_class("AutoModel")
+    assert classes.MyModel.is_remote_code()
+    assert ram_hf.RamModel.is_remote_code()

@@ -148,7 +148,7 @@ def _checked(
 
 
 def _read_image(file: Path) -> tuple[bytes, str | None]:
-    from PIL import Image
+    from ..model.image_decoding import decode_image
 
     try:
         data = file.read_bytes()
@@ -157,10 +157,9 @@ def _read_image(file: Path) -> tuple[bytes, str | None]:
     except OSError as error:
         return b"", str(error)
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-    except Exception as error:  # Pillow's readers raise nearly anything on a broken file
-        return b"", f"{type(error).__name__}: {error}".partition(" <_io")[0]
+        decode_image(io.BytesIO(data), "the file")
+    except ValueError as error:
+        return b"", str(error)
     return data, None
 
 

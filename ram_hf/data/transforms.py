@@ -5,6 +5,7 @@ image and its generator.
 """
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -23,6 +24,8 @@ ERASING_AREA = (0.02, 0.33)  # share of the square, as in Random Erasing (arXiv 
 ERASING_ASPECT = (0.3, 1 / 0.3)  # height over width, the same source
 _ERASING_ATTEMPTS = 10  # a rectangle that does not fit is drawn again
 
+Transform = TypeVar("Transform", bound="EvalTransform")
+
 
 class EvalTransform:
     """Squash an image to the model's square and normalise it, as `RamProcessor` does with its PIL backend.
@@ -31,20 +34,48 @@ class EvalTransform:
         size: side of the square, in pixels.
         mean: mean of the red, green and blue channel, for pixels in [0, 1].
         std: standard deviation of the channels, for pixels in [0, 1].
+        resample: number of Pillow's filter that squashes.
 
     Raises:
         ValueError: when `size` is not positive, `mean` or `std` has not 3 entries, or one of `std` is not positive.
     """
 
-    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]):
+    def __init__(
+        self,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        resample: int = Image.Resampling.BICUBIC,
+    ):
         if size < 1:
             raise ValueError(f"`size` must be positive, got {size}.")
         self.size = size
+        self.resample = resample
         self._normalize = Normalization(mean, std)
+
+    @classmethod
+    def of(cls: type[Transform], processor: Any) -> Transform:
+        """The transform that makes of an image what a `RamProcessor` does, before augmentation.
+
+        Raises:
+            ValueError: when the processor does not squash to a square: the model would be trained or judged on other
+                parts of an image than those it tags.
+        """
+        settings = processor.image_processor
+        size = dict(settings.size)
+        side = size.get("height")
+        if not processor.squash or not settings.do_resize or side is None or size.get("width") != side:
+            raise ValueError(
+                "Training and evaluation squash the whole image to a square, this processor does not "
+                f"(`squash={processor.squash}`, `size={size}`): load it with `squash=True`."
+            )
+        unit = 255 * settings.rescale_factor if settings.do_rescale else 255.0  # of the pixels that it normalises
+        mean, std = (settings.image_mean, settings.image_std) if settings.do_normalize else ((0.0,) * 3, (1.0,) * 3)
+        return cls(side, [value / unit for value in mean], [value / unit for value in std], int(settings.resample))
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> np.ndarray:
         """Transform an RGB image to an array of shape (3, size, size), float32; `rng` is not used."""
-        return self._normalize(squash(image, self.size))
+        return self._normalize(squash(image, self.size, self.resample))
 
 
 class TrainTransform(EvalTransform):
@@ -66,7 +97,7 @@ class TrainTransform(EvalTransform):
         """
         if rng is None:
             raise ValueError("Augmentation needs `rng`, a NumPy generator; use EvalTransform for none.")
-        image = squash(image, self.size)
+        image = squash(image, self.size, self.resample)
         if rng.random() < FLIP_PROBABILITY:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         image = _pad_and_crop(image, rng)

@@ -1,7 +1,7 @@
 """Evaluation on a dataset: rows in, report out."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -52,7 +52,7 @@ def evaluate_on_dataset(
 
     Raises:
         ValueError: when a label is not among those that the dataset knows, a row cannot be read and `skip_broken`
-            is off, or no row can be.
+            is off, or no row can be, or the processor does not squash.
     """
     reader.check_labels(label_set.names)
     if max_images is not None:
@@ -60,7 +60,7 @@ def evaluate_on_dataset(
     passed_over: list[str] = []
     batches = evaluation_batches(
         dataset,
-        PrepareRow(reader, EvalTransform(**pixel_options(processor)), label_names=label_set.names),
+        PrepareRow(reader, EvalTransform.of(processor), label_names=label_set.names),
         batch_size=batch_size,
         rank=0 if accelerator is None else accelerator.process_index,
         world_size=1 if accelerator is None else accelerator.num_processes,
@@ -118,14 +118,4 @@ def _settings(label_set: LabelSet) -> dict[str, list[int]]:
     return evaluation_settings(len(label_set), unseen=range(len(label_set.seen), len(label_set)))
 
 
-def pixel_options(processor: RamProcessor) -> dict[str, Any]:
-    """Side of the square, mean and standard deviation, as the transforms of `data.transforms` take them."""
-    image_processor = processor.image_processor
-    return {
-        "size": dict(image_processor.size)["height"],
-        "mean": image_processor.image_mean,
-        "std": image_processor.image_std,
-    }
-
-
-__all__ = ["evaluate_on_dataset", "metric_names", "pixel_options"]
+__all__ = ["evaluate_on_dataset", "metric_names"]

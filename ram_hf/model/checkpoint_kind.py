@@ -9,6 +9,7 @@ from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
 from .configuration_ram import RamConfig
+from .loaded_weights import load_and_remember, refuse_incomplete
 
 _HUB_OPTIONS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
 
@@ -47,11 +48,12 @@ def load_clip(name_or_path: str | os.PathLike[str], **options: Any) -> tuple[CLI
 
     Raises:
         FileNotFoundError: when a path that can only be local does not exist.
-        ValueError: when it is no CLIP.
+        ValueError: when it is no CLIP, or its weights are incomplete or do not fit its configuration.
     """
     if kind_of_checkpoint(name_or_path, **options) == "ram":
         raise ValueError(f"{os.fspath(name_or_path)!r} is a RAM model already: load it with `from_pretrained`.")
-    clip = CLIPModel.from_pretrained(name_or_path, **options)
+    clip, _ = load_and_remember(CLIPModel.from_pretrained, name_or_path, **options)
+    refuse_incomplete(clip, name_or_path)
     commit = extract_commit_hash(cached_file(name_or_path, "config.json", **_of_hub(options)), None)
     return clip, commit or options.get("revision")
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, eager_attention_forward
 
@@ -71,8 +71,21 @@ def to_layer(layer: CLIPEncoderLayer, states: Tensor) -> Tensor:
     return states if device.type == "meta" else states.to(device)  # offloaded weights come to their inputs
 
 
+def as_checkpoint_input(states: Tensor) -> Tensor:
+    """States that a reentrant checkpoint can start from: it gives no gradient without one on an input.
+
+    What requires a gradient already is left as it is, so that what was computed below gets its own.
+    """
+    return states if states.requires_grad or not torch.is_grad_enabled() else states.detach().requires_grad_()
+
+
+def trains(*modules: nn.Module) -> bool:
+    """Whether any weight of these takes a gradient: their own, or one that an adapter put beside them."""
+    return any(weight.requires_grad for module in modules for weight in module.parameters())
+
+
 def _prepend(extra: Tensor, states: Tensor) -> Tensor:
     return torch.cat([extra.expand(states.shape[0], -1, -1, -1), states], dim=2)
 
 
-__all__ = ["attend", "keys_and_values", "split_heads", "to_layer"]
+__all__ = ["as_checkpoint_input", "attend", "keys_and_values", "split_heads", "to_layer", "trains"]

@@ -1,11 +1,12 @@
 """Configuration of Recover and Match: the facts that the forward pass needs."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import CLIPConfig, PreTrainedConfig
+from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+from transformers.activations import ACT2FN
 
 from .bundled import find_bundled
 from .suggestions import did_you_mean
@@ -13,6 +14,37 @@ from .suggestions import did_you_mean
 # Whether this file is a checkpoint's own copy, in a program that does not have the package.
 _IS_SHIPPED = __name__.startswith("transformers_modules.")
 _DEFAULT_NUM_LAYERS = 3  # the paper adapts the last three layers of each tower
+
+# Lowest and highest value of each number, far from what anyone needs. Inside, float32 holds what the forward pass
+# makes of it, and a stranger's file asks neither for all memory nor for all time. NaN lies in no range.
+_LIMITS = {
+    "ladder_tokens": (0, 4096),
+    "aggregation_kernel_size": (1, 99),
+    "epsilon": (1e-4, 1e9),
+    "sinkhorn_tolerance": (0, 1),
+    "sinkhorn_max_iterations": (1, 100_000),
+    "patch_marginal_temperature": (1e-4, 1e9),
+    "teacher_weight": (0, 1e6),
+    "teacher_sharpness": (1e-6, 1e6),
+    "local_temperature": (1e-6, 1e6),
+}
+_TOWER_LIMITS = {
+    "hidden_size": (1, 2**16),
+    "intermediate_size": (1, 2**18),
+    "num_hidden_layers": (1, 1024),
+    "num_attention_heads": (1, 2**10),
+    "layer_norm_eps": (0, 1),
+    "attention_dropout": (0, 1),
+    "initializer_range": (0, 1e3),
+    "initializer_factor": (0, 1e3),
+}
+_VISION_LIMITS = {**_TOWER_LIMITS, "num_channels": (1, 64), "image_size": (1, 2**14), "patch_size": (1, 2**14)}
+_TEXT_LIMITS = {
+    **_TOWER_LIMITS,
+    "vocab_size": (1, 2**24),
+    "max_position_embeddings": (2, 2**16),
+    "eos_token_id": (0, 2**24),
+}
 
 
 @strict
@@ -57,7 +89,8 @@ class RamConfig(PreTrainedConfig):
 
     Raises:
         StrictDataclassClassValidationError: (of huggingface_hub) when a layer index lies outside its tower, or a
-            number outside its range.
+            number outside its range. From a file or a dictionary it is a ValueError.
+        ValueError: when `clip_config` is none of a CLIP.
 
     Example:
         >>> from ram_hf import RamConfig, RamModel
@@ -89,11 +122,15 @@ class RamConfig(PreTrainedConfig):
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # only a class that is registered itself is saved with its code
+
     def __post_init__(self, **kwargs: Any) -> None:
         if self.clip_config is None:
             self.clip_config = CLIPConfig()
         elif isinstance(self.clip_config, dict):
-            self.clip_config = CLIPConfig(**self.clip_config)
+            self.clip_config = _clip_config(self.clip_config)
         if self.ladder_layers is None:
             self.ladder_layers = _last_layers(self.clip_config.vision_config.num_hidden_layers)
         if self.prompt_layers is None:
@@ -122,43 +159,46 @@ class RamConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "RamConfig":
-        """Build from a dictionary; refuses that of another model, which would be kept silently."""
+        """Build from a dictionary; refuses that of another model, which would be kept silently.
+
+        Raises:
+            ValueError: which names the field that is wrong.
+        """
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             raise ValueError(
-                f"This is the configuration of a {model_type!r} model, not of {cls.model_type!r}. "
+                f"This is the configuration of a {model_type!r} model by its `model_type`, not of {cls.model_type!r}. "
                 "A CLIP checkpoint is wrapped by `RamModel.from_clip`."
             )
-        return super().from_dict(config_dict, **kwargs)
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except Exception as error:  # a field of transformers' own can raise anything
+            raise ValueError(f"The configuration is wrong: {_guilty_field(config_dict)}{_in_a_line(error)}") from error
 
     def validate_architecture(self) -> None:
         """Check the rules between fields; part of the `@strict` validation."""
         vision, text = self.clip_config.vision_config, self.clip_config.text_config
-        _check_layers("ladder_layers", self.ladder_layers, vision.num_hidden_layers, "vision")
-        _check_layers("prompt_layers", self.prompt_layers, text.num_hidden_layers, "text")
         for name in ("image_size", "patch_size"):
             if not isinstance(getattr(vision, name), int):
                 raise ValueError(
                     f"`clip_config.vision_config.{name}` must be one int (CLIP's vision tower takes squares), "
                     f"got {getattr(vision, name)!r}."
                 )
+        _check_within(
+            self.clip_config, {"projection_dim": (1, 2**16), "logit_scale_init_value": (-20, 20)}, "clip_config."
+        )
+        _check_tower(vision, _VISION_LIMITS, "clip_config.vision_config.")
+        _check_tower(text, _TEXT_LIMITS, "clip_config.text_config.")
+        if vision.patch_size > vision.image_size:
+            raise ValueError(
+                f"`clip_config.vision_config.patch_size` is {vision.patch_size}, more than the `image_size` of "
+                f"{vision.image_size}."
+            )
+        _check_layers("ladder_layers", self.ladder_layers, vision.num_hidden_layers, "vision")
+        _check_layers("prompt_layers", self.prompt_layers, text.num_hidden_layers, "text")
         # Two positions are CLIP's begin and end of text: a prompt may not push them out of the context.
-        longest_prompt = text.max_position_embeddings - 2
-        for name, low, high in (
-            ("ladder_tokens", 0, None),
-            ("prompt_tokens", 0, longest_prompt),
-            ("sinkhorn_max_iterations", 1, None),
-            ("sinkhorn_tolerance", 0, None),
-            ("teacher_weight", 0, None),
-        ):
-            value = getattr(self, name)
-            if value < low or (high is not None and value > high):
-                limits = f"at least {low}" if high is None else f"between {low} and {high}"
-                raise ValueError(f"`{name}` must be {limits}, got {value}.")
-        for name in ("epsilon", "patch_marginal_temperature", "teacher_sharpness", "local_temperature"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}.")
-        if self.aggregation_kernel_size < 1 or self.aggregation_kernel_size % 2 == 0:
+        _check_within(self, {**_LIMITS, "prompt_tokens": (0, text.max_position_embeddings - 2)})
+        if self.aggregation_kernel_size % 2 == 0:
             raise ValueError(
                 f"`aggregation_kernel_size` must be odd, so that the gate keeps the size of the patch map, "
                 f"got {self.aggregation_kernel_size}."
@@ -171,6 +211,49 @@ def check_field_names(names: Iterable[str]) -> None:
         if name not in RamConfig.__dataclass_fields__:
             known = RamConfig.__annotations__
             raise ValueError(f"`config` holds {name!r}, which is no field of RamConfig. {did_you_mean(name, known)}")
+
+
+def _clip_config(fields: dict[str, Any]) -> CLIPConfig:
+    try:
+        return CLIPConfig(**fields)
+    except Exception as error:  # its towers are made of whatever stands in them
+        raise ValueError(f"`clip_config` is no configuration of a CLIP: {_in_a_line(error)}") from error
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _guilty_field(fields: dict[str, Any]) -> str:
+    """The first field that cannot be had even alone, for the beginning of an error; the rest name themselves."""
+    for name, value in fields.items():
+        try:
+            super(RamConfig, RamConfig).from_dict({name: value})
+        except Exception as error:
+            return "" if name in str(error) else f"`{name}`: "
+    return ""
+
+
+def _check_within(config: PreTrainedConfig, limits: Mapping[str, tuple[float, float]], prefix: str = "") -> None:
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if not isinstance(value, int | float) or not low <= value <= high:  # also of NaN
+            raise ValueError(f"`{prefix}{name}` must be between {low:g} and {high:g}, got {value!r}.")
+
+
+def _check_tower(
+    tower: CLIPVisionConfig | CLIPTextConfig, limits: Mapping[str, tuple[float, float]], prefix: str
+) -> None:
+    _check_within(tower, limits, prefix)
+    if tower.hidden_size % tower.num_attention_heads:
+        raise ValueError(
+            f"`{prefix}hidden_size` must be a multiple of `num_attention_heads`, got {tower.hidden_size} and "
+            f"{tower.num_attention_heads}."
+        )
+    if tower.hidden_act not in ACT2FN:
+        raise ValueError(
+            f"`{prefix}hidden_act` is unknown: {tower.hidden_act!r}. {did_you_mean(tower.hidden_act, ACT2FN)}"
+        )
 
 
 def _last_layers(num_layers: int) -> list[int]:

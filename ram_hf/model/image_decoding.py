@@ -1,18 +1,35 @@
 """Encoded files and arrays to upright RGB images, with Pillow and NumPy alone: what only decodes needs no torch."""
 
+import functools
+import io
+import struct
+from contextlib import suppress
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from .colour_profiles import to_srgb
+from .png_chunks import PNG_SIGNATURE, without_metadata
+
+# What is decoded, whoever asks; MPO counts as JPEG. Pillow knows more: some formats start other programs (EPS), and
+# nobody photographs in the others.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
+
+MAX_DECODED_PIXELS = 200_000_000  # of one image in memory: 600 MB as RGB
+MAX_DRAFT_PIXELS = 2_000_000_000  # of a JPEG that is decoded at an eighth of its size: half a minute
+_END_MARKER = b"\xff\xd9"  # of a JPEG
+_PREFIX = 16  # bytes by which Pillow tells formats apart
 
 _CHANNEL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _BACKGROUND = (255, 255, 255)  # what shows through transparent pixels: images with alpha are drawn for white pages
 
 
-def decode_image(
-    file: BinaryIO | str, name: str, *, draft_size: int | None = None, formats: list[str] | None = None
-) -> Image.Image:
-    """Decode an image, of several frames the first, to upright RGB as [`upright_rgb`] does.
+def decode_image(file: BinaryIO | str, name: str, *, draft_size: int | None = None) -> Image.Image:
+    """Decode an image of one of `FORMATS`, of several frames the first, to upright RGB as [`upright_rgb`] does.
+
+    The file may be anybody's: its content decides on the format, no other program is started, and its header is asked
+    before memory is taken. Nothing of Pillow's that all threads share is set or asked.
 
     Args:
         file: open file or path.
@@ -20,27 +37,92 @@ def decode_image(
         draft_size: None decodes every pixel. With a number, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long
             as both sides keep that many pixels: much faster for large photographs, and scores change slightly. Twice
             the model's image size is a good value.
-        formats: Pillow's names of the formats to try; None for all that Pillow knows.
 
     Returns:
         PIL image of mode RGB.
 
     Raises:
-        ValueError: when it cannot be decoded, or is less than 2 pixels wide or high.
+        ValueError: when it cannot be decoded, has too many pixels, or is less than 2 pixels wide or high.
         FileNotFoundError: when there is no such file.
     """
     try:
-        image = Image.open(file, formats=formats)
-        if draft_size is not None:
-            image.draft(None, (draft_size, draft_size))  # does nothing to other formats than JPEG
-        image.load()
+        if isinstance(file, str):
+            with open(file, "rb") as opened:
+                image = _decoded(opened, draft_size)
+        else:
+            image = _decoded(file, draft_size)
     except UnidentifiedImageError as error:  # its own message names an object in memory
         raise ValueError(f"Cannot read {name} as an image: it is of no known format") from error
-    except FileNotFoundError:
+    except (FileNotFoundError, MemoryError):
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders of damaged files raise nearly anything
         raise ValueError(f"Cannot read {name} as an image: {error}") from error
     return upright_rgb(image)
+
+
+def _decoded(file: BinaryIO, draft_size: int | None) -> Image.Image:
+    file.seek(0)
+    if file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE:
+        file, profile = without_metadata(file)
+        image = _identified(file)
+        image.info["icc_profile"] = profile
+    else:
+        image = _identified(file)
+    _reduce(image, draft_size)
+    try:
+        image.load()
+    except OSError:
+        if image.format in ("JPEG", "MPO") and (ended := _without_end_marker(file, draft_size)) is not None:
+            return ended
+        raise
+    return image
+
+
+def _without_end_marker(file: BinaryIO, draft_size: int | None) -> Image.Image | None:
+    """A JPEG that ends before its end marker, when all of its pixels are there: then what follows has no say."""
+    file.seek(0)
+    content = file.read().removesuffix(_END_MARKER[:1])
+    images = []
+    for ending in (b"", bytes(range(254, 0, -1))):
+        image = _identified(io.BytesIO(content + ending + _END_MARKER))
+        _reduce(image, draft_size)
+        image.load()
+        images.append(image)
+    return images[0] if images[0].tobytes() == images[1].tobytes() else None
+
+
+def _identified(file: BinaryIO) -> ImageFile.ImageFile:
+    """Do as `Image.open`, which judges all images, also those that will be reduced, by one limit of the program."""
+    file.seek(0)
+    prefix = file.read(_PREFIX)
+    for name in _known_formats():
+        factory, accept = Image.OPEN[name]
+        accepted = accept is None or accept(prefix)
+        if not accepted or isinstance(accepted, str):  # a text says why this Pillow cannot
+            continue
+        file.seek(0)
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):
+            return factory(file, "")
+    raise UnidentifiedImageError
+
+
+def _reduce(image: ImageFile.ImageFile, draft_size: int | None) -> None:
+    """Ask for fewer pixels, where a JPEG can give fewer; refuse more than anybody's memory holds."""
+    width, height = image.size
+    # A progressive JPEG is held whole before it is reduced.
+    limit = MAX_DECODED_PIXELS if image.info.get("progressive") else MAX_DRAFT_PIXELS
+    if draft_size is not None:
+        image.draft(None, (draft_size, draft_size))  # does nothing to other formats than JPEG
+    if width * height > limit or image.width * image.height > MAX_DECODED_PIXELS:
+        raise ValueError(
+            f"{width:,} x {height:,} pixels are more than the {MAX_DECODED_PIXELS:,} that are decoded at most"
+        )
+
+
+@functools.cache
+def _known_formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]  # Pillow can be built without some
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -55,16 +137,17 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any PIL mode to RGB: transparency is laid on white, more than 8 bits are scaled, not cut off."""
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
+    """Convert any PIL mode to RGB: sRGB by an embedded profile, transparency on white, more than 8 bits scaled."""
+    profile = image.info.get("icc_profile")
     if image.mode.startswith("I") or image.mode == "F":
         image = image_from_array(np.asarray(image))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        background = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
-        image = Image.alpha_composite(background, image)
-    return image.convert("RGB")
+    if not image.has_transparency_data:
+        return to_srgb(image, profile)
+    transparent = image.convert("RGBA")
+    colours = to_srgb(image.convert("L") if image.mode == "LA" else transparent.convert("RGB"), profile)
+    colours.putalpha(transparent.getchannel("A"))
+    background = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
+    return Image.alpha_composite(background, colours).convert("RGB")
 
 
 def image_from_array(array: np.ndarray, *, channels_first: bool = False) -> Image.Image:
@@ -76,9 +159,11 @@ def image_from_array(array: np.ndarray, *, channels_first: bool = False) -> Imag
         channels_first: read (C, H, W) where both ends could be channels.
 
     Raises:
+        TypeError: when it holds no such numbers, or is masked.
         ValueError: when the array has another shape, or values out of range.
     """
     given_shape = tuple(array.shape)
+    _check_kind(array)
     if array.ndim == 3 and (channels_first or array.shape[-1] not in _CHANNEL_MODES):
         array = np.moveaxis(array, 0, -1)
     if array.ndim == 2:
@@ -93,6 +178,13 @@ def image_from_array(array: np.ndarray, *, channels_first: bool = False) -> Imag
     mode = _CHANNEL_MODES[array.shape[-1]]
     array = _to_uint8(array)
     return Image.fromarray(array.squeeze(-1) if mode == "L" else np.ascontiguousarray(array), mode)
+
+
+def _check_kind(array: np.ndarray) -> None:
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("A masked array does not say what its masked pixels look like: pass `array.filled(value)`.")
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"An image array must hold integers, floats or bools, got {array.dtype}.")
 
 
 def _to_uint8(array: np.ndarray) -> np.ndarray:
@@ -120,4 +212,12 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(array, 0, limit) * (255 / limit)).astype(np.uint8)
 
 
-__all__ = ["decode_image", "image_from_array", "to_rgb", "upright_rgb"]
+__all__ = [
+    "FORMATS",
+    "MAX_DECODED_PIXELS",
+    "MAX_DRAFT_PIXELS",
+    "decode_image",
+    "image_from_array",
+    "to_rgb",
+    "upright_rgb",
+]

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPModel
 
+from .clip_attention import as_checkpoint_input, trains
 from .ladder_adapter import TwoStreamLayer, local_stream_layer, main_stream_layer, value_attention
+from .own_weight import own_weight
 
 
 class ImageEncoder(nn.Module):
@@ -24,7 +26,7 @@ class ImageEncoder(nn.Module):
         """Features (B, D) of the class token alone, without the local stream."""
         main = _embed(clip, pixel_values, interpolate_pos_encoding)
         for index, layer in enumerate(clip.vision_model.encoder.layers):
-            tokens = ladder[str(index)].tokens if str(index) in ladder else None
+            tokens = own_weight(ladder[str(index)], "tokens") if str(index) in ladder else None
             main, _ = main_stream_layer(layer, main, extra_tokens=tokens)
         return _project(clip, main[:, 0])
 
@@ -37,6 +39,8 @@ class ImageEncoder(nn.Module):
             Main stream (B, 1 + P, W), class token first, and local stream (B, P, W).
         """
         main = _embed(clip, pixel_values, interpolate_pos_encoding)
+        if self.plain_layer.gradient_checkpointing and trains(clip.vision_model):
+            main = as_checkpoint_input(main)
         local = main[:, 1:]
         for layer in clip.vision_model.encoder.layers[: _first_ladder_layer(clip, ladder)]:
             main, local = self.plain_layer(main, local, clip_layer=layer)
@@ -63,8 +67,8 @@ class ImageEncoder(nn.Module):
             Image features (B, D) and patch features (B, P, D), not normalised.
         """
         main, local = streams
-        if torch.is_grad_enabled() and self.plain_layer.gradient_checkpointing and not main.requires_grad:
-            main = main.detach().requires_grad_()  # reentrant checkpoints give no gradient without one on an input
+        if self.plain_layer.gradient_checkpointing:
+            main = as_checkpoint_input(main)
         first = _first_ladder_layer(clip, ladder)
         for index, layer in enumerate(clip.vision_model.encoder.layers[first:], start=first):
             if str(index) in ladder:

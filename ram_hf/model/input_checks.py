@@ -10,9 +10,16 @@ from transformers import CLIPTextConfig, CLIPVisionConfig
 from .losses import UNKNOWN
 from .reading import reads_freely
 
+_LARGEST_PIXEL = 1e4  # normalised ones stay within 3 or so, and within 510 for a standard deviation of 1 / 255
+_USE_PROCESSOR = "Make them with the model's processor: `processor(images=...)`."
+
 
 def check_pixel_values(pixel_values: Tensor, vision_config: CLIPVisionConfig, *, any_size: bool) -> None:
-    """Refuse images of the wrong shape, of another size than the model's (unless `any_size`), or not finite."""
+    """Refuse what no processor makes: no tensor of floats, wrong shape or size (unless `any_size`), or not finite."""
+    if not isinstance(pixel_values, Tensor):
+        raise TypeError(f"`pixel_values` must be a tensor, got {type(pixel_values).__name__}. {_USE_PROCESSOR}")
+    if not pixel_values.is_floating_point():
+        raise TypeError(f"`pixel_values` must be normalised floats, got {pixel_values.dtype}. {_USE_PROCESSOR}")
     if pixel_values.dim() != 4 or pixel_values.shape[1] != vision_config.num_channels or 0 in pixel_values.shape:
         raise ValueError(
             f"`pixel_values` must have shape (images, {vision_config.num_channels}, height, width) with at least one "
@@ -28,9 +35,13 @@ def check_pixel_values(pixel_values: Tensor, vision_config: CLIPVisionConfig, *,
         raise ValueError(
             f"Images of {size[0]} x {size[1]} pixels are smaller than one patch ({vision_config.patch_size})."
         )
-    if reads_freely(pixel_values) and not bool(pixel_values.isfinite().all()):
+    if not reads_freely(pixel_values):
+        return
+    if not bool(pixel_values.isfinite().all()):
         image = int((~pixel_values.isfinite()).flatten(1).any(dim=1).nonzero()[0])
         raise ValueError(f"`pixel_values` of image {image} hold NaN or infinite values.")
+    if (largest := float(pixel_values.abs().max())) > _LARGEST_PIXEL:
+        raise ValueError(f"`pixel_values` must be normalised, got values up to {largest:.3g}. {_USE_PROCESSOR}")
 
 
 def check_label_features(label_features: Tensor, width: int) -> None:

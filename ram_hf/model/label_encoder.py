@@ -9,7 +9,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-from .clip_attention import attend, keys_and_values, split_heads, to_layer
+from .clip_attention import as_checkpoint_input, attend, keys_and_values, split_heads, to_layer, trains
 from .input_checks import check_input_ids
 from .last_result import LastResult
 
@@ -54,7 +54,7 @@ class LabelEncoder(nn.Module):
         tokens = [layer.tokens for layer in prompts.values() if layer.tokens.device.type != "meta"]
         features: Tensor = self._features.get(
             [input_ids, *tokens],
-            [*_text_weights(clip), *prompts.parameters()],
+            [clip.text_model, clip.text_projection, prompts],
             lambda: torch.cat([self._encode(clip, prompts, piece) for piece in input_ids.split(_LABELS_AT_ONCE)]),
         )
         return features.clone()  # the caller may change what he gets
@@ -67,7 +67,7 @@ class LabelEncoder(nn.Module):
         def compute() -> Tensor:
             return _finish(clip, {}, *self._states_below(clip, first, input_ids), first=first)
 
-        features: Tensor = self._teacher_features.get([input_ids], _text_weights(clip), compute)
+        features: Tensor = self._teacher_features.get([input_ids], [clip.text_model, clip.text_projection], compute)
         return features
 
     def clear(self) -> None:
@@ -78,8 +78,8 @@ class LabelEncoder(nn.Module):
     def _encode(self, clip: CLIPModel, prompts: nn.ModuleDict, input_ids: Tensor) -> Tensor:
         first = _first_prompt_layer(clip, prompts)
         states, end_positions = self._states_below(clip, first, input_ids)
-        if torch.is_grad_enabled() and self.gradient_checkpointing:
-            states = states.detach().requires_grad_()  # reentrant checkpoints give no gradient without one on an input
+        if self.gradient_checkpointing:
+            states = as_checkpoint_input(states)
         return _finish(clip, prompts, states, end_positions, first=first)
 
     def _states_below(self, clip: CLIPModel, first: int, input_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,17 +89,24 @@ class LabelEncoder(nn.Module):
             Hidden states before layer `first` (L, T, Wt) and positions of the end-of-text tokens (L,).
         """
         text = clip.text_model
+        is_trained = trains(text)
 
         def compute() -> tuple[Tensor, Tensor]:
             ids, end_positions = _trim(input_ids, clip.config.text_config)
             states = text.embeddings(ids)
+            if self.gradient_checkpointing and is_trained:
+                states = as_checkpoint_input(states)
             for layer in text.encoder.layers[:first]:
                 states = causal_layer(layer, states)
             return states, end_positions
 
-        if not self.training or any(weight.requires_grad for weight in text.parameters()):
+        if is_trained:
+            self.clear()
+        if is_trained or not self.training:
             return compute()
-        states: tuple[Tensor, Tensor] = self._frozen_states.get([input_ids], _text_weights(clip), compute)
+        states: tuple[Tensor, Tensor] = self._frozen_states.get(
+            [input_ids], [clip.text_model, clip.text_projection], compute
+        )
         return states
 
 
@@ -188,10 +195,6 @@ def causal_layer(layer: CLIPEncoderLayer, hidden_states: Tensor) -> Tensor:
         config=layer.self_attn.config, inputs_embeds=hidden_states, attention_mask=None, past_key_values=None
     )
     return layer(hidden_states, mask, is_causal=True)
-
-
-def _text_weights(clip: CLIPModel) -> list[Tensor]:
-    return [*clip.text_model.parameters(), *clip.text_projection.parameters()]
 
 
 def _first_prompt_layer(clip: CLIPModel, prompts: nn.ModuleDict) -> int:

@@ -1,8 +1,10 @@
 """Recover and Match (RAM, arXiv 2503.15337) around transformers' CLIPModel."""
 
 import copy
+import inspect
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +22,27 @@ from .image_encoder import ImageEncoder
 from .input_checks import check_label_features, check_label_source, check_labels, check_pixel_values
 from .label_encoder import LabelEncoder, PromptLayer
 from .ladder_adapter import LadderLayer
+from .loaded_weights import load_and_remember, refuse_cold
 from .losses import label_loss
 from .matching import MatchingTemperatures, match_patches
 from .optimal_transport import teacher_cost
+from .own_weight import own_weight
 
 # Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike;
 # the published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
 _TRAINING_FREE_TEMPERATURE_RATIO = 4.0
+
+
+def _features_are_no_target(forward: Callable[..., Any]) -> Any:
+    """Leave `label_features` out of the signature that libraries read.
+
+    `Trainer` takes every argument with "label" in its name for a target, and gives no loss where one is missing.
+    """
+    signature = inspect.signature(forward)
+    kept = [parameter for name, parameter in signature.parameters.items() if name != "label_features"]
+    others = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
+    forward.__signature__ = signature.replace(parameters=[*kept, others])  # type: ignore[attr-defined]
+    return forward
 
 
 @dataclass
@@ -74,6 +90,7 @@ class RamPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # of `Trainer`, which counts tokens
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -82,6 +99,10 @@ class RamPreTrainedModel(PreTrainedModel):
     # Variances of a trained adapter's channels exceed what float16 holds (65,504).
     _keep_in_fp32_modules_strict = ["temperatures", "point_batch_norm", "area_batch_norm"]  # noqa: RUF012
     _skip_keys_device_placement = ["clip_layer"]  # noqa: RUF012  (a device map would move the layer like an input)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # only a class that is registered itself is saved with its code
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -106,16 +127,20 @@ class RamPreTrainedModel(PreTrainedModel):
     ) -> Any:
         """Load a RAM model from the Hub, a folder, or the package ("ram-tiny"); see `PreTrainedModel.from_pretrained`.
 
+        Tensors that the checkpoint lacks are random, with a warning; the pipeline and `ram-hf` refuse such a model.
+
         Raises:
             FileNotFoundError: when a path that can only be local does not exist.
-            ValueError: when the checkpoint is not a RAM model; for a CLIP checkpoint use [`RamModel.from_clip`].
+            ValueError: when the checkpoint is not a RAM model (for a CLIP checkpoint use [`RamModel.from_clip`]), a
+                tensor is of another shape than the model's, or a temperature is not above zero.
         """
         name_or_path = find_bundled(pretrained_model_name_or_path)
         refuse_missing_folder(name_or_path)
-        loaded = super().from_pretrained(name_or_path, *model_args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with `output_loading_info=True`
+        with_info = kwargs.pop("output_loading_info", False)
+        model, info = load_and_remember(super().from_pretrained, name_or_path, *model_args, **kwargs)
+        refuse_cold(model, name_or_path)
         model.freeze_backbone()  # loading replaces the parameters that `__init__` froze
-        return loaded
+        return (model, info) if with_info else model
 
 
 class RamModel(RamPreTrainedModel):
@@ -251,7 +276,8 @@ class RamModel(RamPreTrainedModel):
 
         Compute them once per label list and pass them as `label_features` as often as needed. Without gradients the
         last label list is remembered until the weights change, so that passing the same `input_ids` again is cheap.
-        (A weight of CLIP that is written through `.data` does not tell: call [`clear_label_cache`] then.)
+        (A weight of CLIP that is written through `.data`, as merging an adapter that never ran does, does not tell:
+        call [`clear_label_cache`] then.)
 
         Args:
             input_ids: token ids, padded on the right, shape (L, T).
@@ -271,9 +297,9 @@ class RamModel(RamPreTrainedModel):
         """Forget remembered label features; needed only after weights of CLIP were written through `.data`."""
         self.label_encoder.clear()
 
-    def _to_model(self, label_features: Tensor) -> Tensor:
+    def _to_model(self, label_features: Tensor, device: torch.device) -> Tensor:
         check_label_features(label_features, self.clip.config.projection_dim)
-        return label_features.to(device=self.clip.logit_scale.device, dtype=self.clip.dtype)
+        return label_features.to(device=device, dtype=self.clip.dtype)
 
     # --- images -----------------------------------------------------------------------------------------------------
 
@@ -310,7 +336,7 @@ class RamModel(RamPreTrainedModel):
             ValueError: when an input is of the wrong shape or not finite.
         """
         check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
-        label_features = self._to_model(label_features)
+        label_features = self._to_model(label_features, pixel_values.device)
         grid = self.config.patch_grid(*pixel_values.shape[-2:])
         streams = self.image_encoder.encode_below(self.clip, self.ladder, pixel_values, interpolate_pos_encoding)
         _, patch_features = self.image_encoder.encode(self.clip, self.ladder, streams, label_features, grid)
@@ -318,6 +344,7 @@ class RamModel(RamPreTrainedModel):
 
     # --- all together -----------------------------------------------------------------------------------------------
 
+    @_features_are_no_target
     @can_return_tuple
     def forward(
         self,
@@ -357,7 +384,7 @@ class RamModel(RamPreTrainedModel):
         check_label_source(input_ids, label_features, teach=teach)
         if label_features is None:
             label_features = self.get_label_features(input_ids, attention_mask)
-        label_features = self._to_model(label_features)
+        label_features = self._to_model(label_features, pixel_values.device)
         if labels is not None:
             check_labels(labels, (pixel_values.shape[0], label_features.shape[0]))
 
@@ -366,7 +393,11 @@ class RamModel(RamPreTrainedModel):
         streams = self.image_encoder.encode_below(self.clip, self.ladder, pixel_values, interpolate_pos_encoding)
         features = self.image_encoder.encode(self.clip, self.ladder, streams, label_features, grid)
         image_embeds, patch_embeds = (F.normalize(each.float(), dim=-1) for each in features)
-        label_embeds = F.normalize(label_features.float(), dim=-1)
+        label_embeds = F.normalize(label_features.to(image_embeds.device).float(), dim=-1)
+        temperatures = {
+            name: own_weight(self.temperatures, name).to(image_embeds.device).float()
+            for name in ("global_temperature", "local_temperature")
+        }
 
         # 2. Match patches to labels.
         teacher_costs = self._teacher_costs(streams, input_ids, labels) if teach else None
@@ -374,15 +405,15 @@ class RamModel(RamPreTrainedModel):
             patch_embeds,
             label_embeds,
             self.config,
-            logit_scale=self._logit_scale,
-            local_temperature=self.temperatures.local_temperature,
+            logit_scale=self._logit_scale(patch_embeds.device),
+            local_temperature=temperatures["local_temperature"],
             teacher_costs=teacher_costs,
             output_transport_plan=output_transport_plan,
         )
 
         # 3. Score: half from the whole image, half from the patches.
         with torch.autocast(pixel_values.device.type, enabled=False):
-            global_logits = image_embeds @ label_embeds.T / self.temperatures.global_temperature.float()
+            global_logits = image_embeds @ label_embeds.T / temperatures["global_temperature"]
             scores = (global_logits.softmax(dim=-1) + local_logits.softmax(dim=-1)) / 2
             logits = torch.logaddexp(global_logits.log_softmax(dim=-1), local_logits.log_softmax(dim=-1))
             loss = global_loss = local_loss = None
@@ -410,18 +441,17 @@ class RamModel(RamPreTrainedModel):
         patch_features = self.image_encoder.encode_for_teacher(self.clip, self.ladder, streams)
         label_features = self.label_encoder.encode_for_teacher(self.clip, self.prompts, input_ids)
         patch_embeds = F.normalize(patch_features.float(), dim=-1)
-        label_embeds = F.normalize(label_features.float(), dim=-1)
+        label_embeds = F.normalize(label_features.to(patch_embeds.device).float(), dim=-1)
         with torch.autocast(patch_embeds.device.type, enabled=False):
             return teacher_cost(
                 patch_embeds @ label_embeds.T,
-                logit_scale=self._logit_scale,
+                logit_scale=self._logit_scale(patch_embeds.device),
                 sharpness=self.config.teacher_sharpness,
                 absent=labels == 0,  # where a label is unknown the teacher's word is all there is
             )
 
-    @property
-    def _logit_scale(self) -> Tensor:
-        return self.clip.logit_scale.detach().float().exp()
+    def _logit_scale(self, device: torch.device) -> Tensor:
+        return own_weight(self.clip, "logit_scale").detach().to(device).float().exp()
 
 
 __all__ = ["RamModel", "RamOutput", "RamPreTrainedModel"]

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import CLIPModel, Pipeline, PreTrainedModel
+from transformers import AutoModel, CLIPModel, Pipeline, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 from .checkpoint_kind import kind_of
 from .configuration_ram import RamConfig
 from .images import is_one_image, read_image
+from .loaded_weights import load_and_remember, refuse_incomplete
 from .modeling_ram import RamModel, RamOutput
 from .processing_ram import RamProcessor
 from .regions import label_region
@@ -43,7 +44,8 @@ class RamTaggingPipeline(Pipeline):
 
     Raises:
         TypeError: when the model is neither RAM nor CLIP, or an argument is unknown.
-        ValueError: when there is no processor, or something is wrong with the labels.
+        ValueError: when there is no processor, the model's checkpoint lacked some of its weights, or something is
+            wrong with the labels.
 
     Example:
         >>> import ram_hf
@@ -148,13 +150,14 @@ class RamTaggingPipeline(Pipeline):
         if kwargs.pop("push_to_hub", False):
             raise ValueError("Use `push_to_hub(repo_id)` of the pipeline: it pushes model, processor and code as one.")
         os.makedirs(save_directory, exist_ok=True)
-        module = type(self).__module__.rpartition(".")[-1]
+        # A subclass of another package is saved as what it is made of: its own code need not travel.
+        module = RamTaggingPipeline.__module__.rpartition(".")[-1]
         # Tells a program that does not have this package which file and class the task is. It is for the folder
         # only: what is saved of the model alone has no pipeline's code beside it.
         config = self.model.config
-        config.custom_pipelines = {TASK: {"impl": f"{module}.{type(self).__name__}", "pt": ["AutoModel"]}}
+        config.custom_pipelines = {TASK: {"impl": f"{module}.{RamTaggingPipeline.__name__}", "pt": ["AutoModel"]}}
         try:
-            custom_object_save(self, save_directory)
+            custom_object_save(RamTaggingPipeline, save_directory)
             self.model.save_pretrained(save_directory, **kwargs)
         finally:
             del config.custom_pipelines
@@ -247,9 +250,25 @@ class RamTaggingPipeline(Pipeline):
         return known[1]
 
 
+class TaggingAutoModel(AutoModel):
+    """What `pipeline` loads a model with: `AutoModel`, which remembers what the checkpoint did not give."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """Load a RAM or a CLIP; see `AutoModel.from_pretrained`.
+
+        Raises:
+            ValueError: when a tensor is of another shape than the model's.
+        """
+        # Nothing is refused here: `pipeline` would go on with the next class that may load it, which does not look.
+        model, _ = load_and_remember(AutoModel.from_pretrained, pretrained_model_name_or_path, *model_args, **kwargs)
+        return model
+
+
 def _as_ram_model(model: PreTrainedModel) -> PreTrainedModel:
     config = getattr(model, "config", None)
     kind = kind_of(config)
+    refuse_incomplete(model, getattr(config, "_name_or_path", None) or None)
     if kind == "clip" and isinstance(model, CLIPModel):  # and not one of its towers
         return RamModel.from_clip(model)
     if kind != "ram":
@@ -301,4 +320,4 @@ def _as_pipeline_inputs(images: Any) -> Any:
     return (image for image in images)
 
 
-__all__ = ["TASK", "RamTaggingPipeline"]
+__all__ = ["TASK", "RamTaggingPipeline", "TaggingAutoModel"]

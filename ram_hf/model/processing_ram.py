@@ -35,6 +35,10 @@ class RamProcessor(ProcessorMixin):
         torch.Size([2, 8])
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # only a class that is registered itself is saved with its code
+
     def __init__(
         self,
         image_processor: Any = None,
@@ -135,7 +139,8 @@ class RamProcessor(ProcessorMixin):
             For each image a list of `{"label": str, "score": float}`.
 
         Raises:
-            ValueError: when the number of labels is not that of the scores, or `top_k` is below 1.
+            ValueError: when the number of labels is not that of the scores, `top_k` is below 1, or a score is not
+                finite.
         """
         scores, labels = outputs.scores, _as_names(labels)
         if len(labels) != scores.shape[1]:
@@ -143,7 +148,13 @@ class RamProcessor(ProcessorMixin):
         if top_k is not None and top_k < 1:
             raise ValueError(f"`top_k` must be at least 1, got {top_k}.")
         # Stable, so that duplicate labels keep their order.
-        ranked_scores, order = scores.detach().float().sort(dim=1, descending=True, stable=True)
+        ranked_scores, order = scores.detach().float().cpu().sort(dim=1, descending=True, stable=True)
+        if not ranked_scores.isfinite().all():
+            image = int((~ranked_scores.isfinite()).any(dim=1).nonzero()[0])
+            raise ValueError(
+                f"The scores of image {image} are not finite: the model's weights or numbers are broken, or too large "
+                "for its precision (try float32)."
+            )
         return [
             [
                 {"label": labels[index], "score": score}

@@ -4,6 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
+_DECODED_SIZE = 112  # pixels: the longest side of what is stored
+_TEACHER_SIZE = 160  # pixels: its map has 5 rows
+_PHOTO_PATHS = ("photographs", "teacher", "words", "output_dir", "start_from")
+_PHOTO_STEPS = ("total_steps", "decay_steps")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the stages of `ram-hf pretrain` to a parser, each with its own arguments."""
@@ -14,6 +19,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clip.add_argument("--source", help="folder with the parts of scenes, in place of the YAML's")
     clip.add_argument("--output_dir", help="folder for checkpoints, log and CLIP, in place of the YAML's")
     clip.set_defaults(stage=_clip_on_scenes)
+
+    photographs = stages.add_parser("photographs", help="decode photographs once, for training")
+    photographs.add_argument("files", nargs="+", metavar="PARQUET", help="files with `image` and `labels`")
+    photographs.add_argument("--output_dir", required=True, help="folder to write")
+    photographs.set_defaults(stage=_photographs)
+
+    teacher = stages.add_parser("teacher", help="look at decoded photographs with a classifier; goes on when stopped")
+    teacher.add_argument("photographs", metavar="FOLDER", help="folder of the decoded photographs")
+    teacher.add_argument("--output_dir", required=True, help="folder to write")
+    teacher.set_defaults(stage=_teacher)
+
+    clip = stages.add_parser(
+        "clip-on-photographs", help="train a CLIP on photographs and what a teacher sees in them; goes on when stopped"
+    )
+    clip.add_argument("--config", required=True, metavar="YAML", help="keys are fields of PhotoClipArguments")
+    for name in _PHOTO_PATHS:
+        clip.add_argument(f"--{name}", metavar="PATH", help="in place of the YAML's")
+    for name in _PHOTO_STEPS:
+        clip.add_argument(f"--{name}", type=int, metavar="STEPS", help="in place of the YAML's")
+    clip.set_defaults(stage=_clip_on_photographs)
+
+    rows = stages.add_parser("multi-labels", help="write the photographs that RAM is trained and chosen on")
+    rows.add_argument("files", nargs="+", metavar="PARQUET", help="files with `image` and `labels`")
+    rows.add_argument("--words", required=True, metavar="FOLDER", help="folder with labels.json")
+    rows.add_argument("--output_dir", required=True, help="folder to write")
+    rows.set_defaults(stage=_multi_labels)
 
     bundle = stages.add_parser("bundle", help="write a trained model as it comes with the package")
     bundle.add_argument("trained", metavar="RUN", help="folder of the trained model")
@@ -42,6 +73,47 @@ def _clip_on_scenes(args: argparse.Namespace) -> None:
     values.update({name: value for name, value in given.items() if value is not None})
     (arguments,) = HfArgumentParser(ClipPretrainingArguments).parse_dict(values)
     pretrain_clip(arguments)
+
+
+def _photographs(args: argparse.Namespace) -> None:
+    from .photographs import decode_photographs
+
+    photographs = decode_photographs(args.files, args.output_dir, size=_DECODED_SIZE)
+    sys.stdout.write(f"{args.output_dir}: {len(photographs)} photographs\n")
+
+
+def _teacher(args: argparse.Namespace) -> None:
+    from .photographs import open_photographs
+    from .teacher import EfficientNetLite0, compute_teacher_features
+
+    photographs = open_photographs(args.photographs)
+    features = compute_teacher_features(photographs, EfficientNetLite0(_TEACHER_SIZE), args.output_dir)
+    sys.stdout.write(f"{args.output_dir}: features of {len(features.maps)} photographs\n")
+
+
+def _clip_on_photographs(args: argparse.Namespace) -> None:
+    import yaml
+    from transformers import HfArgumentParser
+
+    from .photo_arguments import PhotoClipArguments
+    from .photo_clip import train_photo_clip
+
+    values = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))
+    given = {name: getattr(args, name) for name in (*_PHOTO_PATHS, *_PHOTO_STEPS)}
+    values.update({name: value for name, value in given.items() if value is not None})
+    (arguments,) = HfArgumentParser(PhotoClipArguments).parse_dict(values)
+    judgement = train_photo_clip(arguments)
+    sys.stdout.write(", ".join(f"{name} {value:.3f}" for name, value in judgement.items()) + "\n")
+
+
+def _multi_labels(args: argparse.Namespace) -> None:
+    import json
+
+    from .photo_rows import write_multi_labels
+
+    seen = json.loads(Path(args.words, "labels.json").read_text(encoding="utf-8"))["seen"]
+    counts = write_multi_labels(args.files, args.output_dir, seen_labels=seen)
+    sys.stdout.write(f"{args.output_dir}: {counts['train']} photographs to train on, {counts['validation']} apart\n")
 
 
 def _bundle(args: argparse.Namespace) -> None:

@@ -1,12 +1,10 @@
 """Scenes and what is said of them, composed as training goes: batches to train a CLIP from scratch on."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import CLIPTokenizer
@@ -14,9 +12,8 @@ from transformers import CLIPTokenizer
 from ..scenes.captions import write_caption
 from ..scenes.draws import Draws
 from ..scenes.renderer import SceneRenderer
+from .clip_tokenizer import learn_clip_tokenizer
 
-_WORD_END = "</w>"
-_SPECIAL = ("<|startoftext|>", "<|endoftext|>")  # last, as in CLIP: an end token with id 2 means another thing there
 _TWO_NAMED = 0.2  # share of the captions that name a second thing, where there is one
 _PLAIN_SENTENCES = 0.5  # share of the label sentences that are the template; the rest are captions, with synonyms
 
@@ -116,19 +113,13 @@ def train_tokenizer(
 
     Args:
         renderer: its concepts are what the captions name.
-        vocab_size: number of tokens, single characters included; at least 514 (all bytes, inside and at the end of a
-            word, and CLIP's two special tokens).
+        vocab_size: see [`learn_clip_tokenizer`].
         captions: number of captions to learn from.
         seed: of the captions.
 
     Raises:
         ValueError: when the vocabulary is too small.
     """
-    letters = sorted(ByteLevel.alphabet())
-    tokens = [*letters, *(letter + _WORD_END for letter in letters)]
-    least = len(tokens) + len(_SPECIAL)
-    if vocab_size < least:
-        raise ValueError(f"`vocab_size` must be at least {least}, for all bytes, got {vocab_size}.")
     draws = Draws(np.random.default_rng(seed))
     names = [concept.names for concept in renderer.parts.concepts]
     most = min(2, len(names))
@@ -136,12 +127,7 @@ def train_tokenizer(
         write_caption([names[number] for number in draws.sample(len(names), draws.integer(1, most))], draws)
         for _ in range(captions)
     )
-    trained = CLIPTokenizer().train_new_from_iterator(texts, vocab_size=vocab_size)
-    # What it learned knows the letters of the captions alone, and would read any other as the end of the text.
-    merges = [tuple(merge) for merge in json.loads(trained.backend_tokenizer.to_str())["model"]["merges"]]
-    merges = merges[: vocab_size - least]
-    tokens = list(dict.fromkeys([*tokens, *("".join(merge) for merge in merges)])) + list(_SPECIAL)
-    return CLIPTokenizer(vocab={token: number for number, token in enumerate(tokens)}, merges=merges)
+    return learn_clip_tokenizer(texts, vocab_size=vocab_size)
 
 
 __all__ = ["PairBatch", "ScenePairs", "train_tokenizer"]

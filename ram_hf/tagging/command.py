@@ -4,6 +4,7 @@ import argparse
 import itertools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -82,8 +83,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     outputs.add_argument(
         "--sidecar",
         choices=("txt", "xmp"),
-        help="a file beside each picture: NAME.txt with the labels, as captions of training data; or NAME.EXT.xmp for "
-        "photo managers, which keeps what it holds and gains the tags",
+        help="a file beside each picture: NAME.txt with the labels, as captions of training data; or .xmp for photo "
+        "managers, which keeps what it holds and gains the tags",
+    )
+    outputs.add_argument(
+        "--sidecar-name",
+        choices=("extension", "stem"),
+        default="extension",
+        help="how new .xmp files are called: NAME.EXT.xmp or NAME.xmp; one that exists under either name gains the "
+        "tags (default: extension)",
     )
     outputs.add_argument(
         "--overlay", type=Path, metavar="DIR", help="write each picture here with its tags and their heat maps drawn"
@@ -109,9 +117,10 @@ def run(args: argparse.Namespace) -> int:
         Exit status: 0; 1 when a picture failed and `--strict` is given; 130 when interrupted.
 
     Raises:
-        OSError: when a path, a label file or a model is not there, or an output exists.
+        OSError: when a path, a label file or a model is not there, or an output exists, or another run writes it.
         ValueError: when there are no labels or no pictures, or options do not go together.
     """
+    from .locks import locked_outputs
     from .outputs import TagOptions
     from .paths import find_images
     from .vocabulary import read_labels
@@ -125,16 +134,17 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and not (args.output or args.sidecar or args.overlay):
         raise ValueError("`--resume` needs something to go on with: `--output`, `--sidecar` or `--overlay`.")
     paths = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None)
-    outputs = _make_outputs(args, options, paths)
-    if not args.resume:
-        for output in outputs:
-            output.refuse_existing(paths)
-    todo = _find_work(paths, outputs, args.batch_size)
-    try:
-        interrupted, failures = _tag(args, options, outputs, todo)
-    except BrokenPipeError:  # whoever reads the table has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    with locked_outputs(file=args.output, folder=args.overlay, beside=paths if args.sidecar else ()):
+        outputs = _make_outputs(args, options, paths)
+        if not args.resume:
+            for output in outputs:
+                output.refuse_existing(paths)
+        todo = _find_work(paths, outputs, args.batch_size)
+        try:
+            interrupted, failures = _tag(args, options, outputs, todo)
+        except BrokenPipeError:  # whoever reads the table has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
     if interrupted:
         return 130
     return 1 if args.strict and failures else 0
@@ -209,6 +219,7 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
     logging.disable_progress_bar()  # weights load in a moment, and this is about pictures
     for library in (logging, hub_logging):  # what goes wrong becomes an error of one line
         library.set_verbosity_error()
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities that matter only where they become errors
     from ..pretrained import load_model
     from .tagger import Tagger
 
@@ -228,21 +239,28 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
 
 def _make_outputs(args: argparse.Namespace, options: "TagOptions", paths: Sequence[str]) -> list["Output"]:
     from .overlay import Overlays
-    from .sidecars import TextSidecars, XmpSidecars
     from .table import Table
     from .writers import make_writer
 
     # In this order, so that what goes wrong beside a picture is told in the file of all.
     outputs: list[Output] = []
     if args.sidecar is not None:
-        outputs.append(TextSidecars() if args.sidecar == "txt" else XmpSidecars())
+        outputs.append(_make_sidecars(args, options, paths))
     if args.overlay is not None:
-        outputs.append(Overlays(args.overlay))
+        outputs.append(Overlays(args.overlay, paths, options, resume=args.resume))
     if args.output is not None:
         outputs.append(make_writer(args.output, options, resume=args.resume))
     if _prints_table(args):
         outputs.append(Table(sys.stdout, paths, options.labels))
     return outputs
+
+
+def _make_sidecars(args: argparse.Namespace, options: "TagOptions", paths: Sequence[str]) -> "Output":
+    from .sidecars import TextSidecars, XmpSidecars
+
+    if args.sidecar == "txt":
+        return TextSidecars(paths, options)
+    return XmpSidecars(paths, options, name=args.sidecar_name, resume=args.resume)
 
 
 def _num_workers(args: argparse.Namespace, num_images: int) -> int:

@@ -1,5 +1,7 @@
 """What is known of a picture after its turn, and what its row in an output must look like."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -37,7 +39,7 @@ class Output(Protocol):
         """Raise FileExistsError when tagging `paths` would overwrite anything; not called when resuming."""
 
     def holds(self, path: str) -> bool:
-        """Whether an earlier run has written this picture, so that resuming passes over it."""
+        """Whether an earlier run has written this picture with these options, so that resuming passes over it."""
 
     def write(self, images: Sequence[TaggedImage]) -> Sequence[TaggedImage]:
         """Write a batch, without the pictures that are held; a run that is killed after it loses nothing of it.
@@ -51,11 +53,26 @@ class Output(Protocol):
 
 
 class TagOptions(NamedTuple):
-    """What decides on a row, for recognising an output that was begun with other options."""
+    """What decides on a picture's tags, for recognising an output that was begun with other options."""
 
     labels: tuple[str, ...]
     top_k: int | None
     threshold: float | None
+
+    @property
+    def mark(self) -> str:
+        """Letters and digits that stand for these options, for outputs that do not show them."""
+        return hashlib.sha256(json.dumps(self).encode()).hexdigest()[:12]
+
+    @property
+    def most(self) -> int:
+        """How many tags a picture can have, and without a threshold has."""
+        return min(self.top_k or len(self.labels), len(self.labels))
+
+    def can_give(self, labels: Sequence[str]) -> bool:
+        """Whether a picture's tags can have these labels."""
+        is_number_right = len(labels) <= self.most and (self.threshold is not None or len(labels) == self.most)
+        return is_number_right and set(labels) <= set(self.labels)
 
     def check(self, row: dict[str, Any], file: str) -> None:
         """Raise ValueError when a row cannot have come of these options; that of another model may pass."""
@@ -63,11 +80,10 @@ class TagOptions(NamedTuple):
             return
         labels = [tag["label"] for tag in row["tags"]]
         foreign = [label for label in labels if label not in self.labels]
-        most = min(self.top_k or len(self.labels), len(self.labels))
         if foreign:
             problem = f"the label {foreign[0]!r}, which is not among the labels of this run"
-        elif len(labels) > most or (self.threshold is None and len(labels) < most):
-            problem = f"pictures with {len(labels)} tags, where this run gives {most}"
+        elif len(labels) > self.most or (self.threshold is None and len(labels) < self.most):
+            problem = f"pictures with {len(labels)} tags, where this run gives {self.most}"
         elif self.threshold is not None and any(tag["score"] < self.threshold for tag in row["tags"]):
             problem = f"scores below this run's threshold of {self.threshold}"
         else:

@@ -1,16 +1,20 @@
 """Pictures with their tags drawn, in a folder of their own."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..atomic import whole_file
-from .outputs import TaggedImage
+from .outputs import TaggedImage, TagOptions
 from .paths import printable
 from .reader import load_image
 
 _DRAFT_SIZE = 1600  # pixels: what drawing makes of a larger picture anyway
+_COMMENT = "drawn by ram-hf tag "  # of the JPEG file, with what the options are marked by
+_MARK = re.compile(rb"drawn by ram-hf tag [0-9a-f]+")
+_NUM_BYTES_OF_HEADER = 4096
 
 
 class Overlays:
@@ -18,12 +22,27 @@ class Overlays:
 
     Args:
         folder: where to write; made when it is not there.
+        paths: all pictures to come.
+        options: what the tags come of; files are marked with them.
+        resume: go on with what is there, instead of refusing it.
+
+    Raises:
+        NotADirectoryError: when `folder` is something else.
+        ValueError: when resuming, and a file is there that was not drawn with these options.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, paths: Sequence[str], options: TagOptions, *, resume: bool = False):
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"{str(folder)!r} is not a folder.")
         self._folder = folder
+        self._comment = f"{_COMMENT}{options.mark}"
+        for path in paths if resume else ():
+            place = self._place(path)
+            if os.path.exists(place) and _comment_of(place) != self._comment:  # also where a name is too long
+                raise ValueError(
+                    f"{str(place)!r} was drawn with other labels, `--top-k` or `--threshold`. Resume with the options "
+                    "it was begun with, or choose another folder."
+                )
 
     def refuse_existing(self, paths: Sequence[str]) -> None:
         """See [`Output`]."""
@@ -54,7 +73,7 @@ class Overlays:
             place.parent.mkdir(parents=True, exist_ok=True)
             drawn = draw_tags(image, [_with_region(tag, image.size) for tag in tagged.tags])
             with whole_file(place) as unfinished:
-                drawn.save(unfinished, "JPEG", quality=90)
+                drawn.save(unfinished, "JPEG", quality=90, comment=self._comment)
         except (OSError, ValueError) as error:
             return tagged.failed(f"cannot draw its tags: {error}")
         return tagged
@@ -63,6 +82,13 @@ class Overlays:
         # Nothing is written outside the folder: neither a root nor a step upwards is taken over.
         parts = [part for part in Path(path).parts if part not in (Path(path).anchor, os.pardir)]
         return self._folder.joinpath(*parts[:-1], f"{parts[-1]}.jpg")
+
+
+def _comment_of(place: Path) -> str | None:
+    """What a file of ours was marked with; None for any other file."""
+    with place.open("rb") as file:
+        mark = _MARK.search(file.read(_NUM_BYTES_OF_HEADER))
+    return mark[0].decode() if mark else None
 
 
 def _with_region(tag: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:

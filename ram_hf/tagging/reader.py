@@ -3,7 +3,6 @@
 Imports Pillow and NumPy alone, because each worker process imports this file: torch would cost it seconds.
 """
 
-import functools
 import multiprocessing
 import os
 import queue
@@ -11,12 +10,12 @@ import stat
 import threading
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,12 +23,7 @@ from PIL import Image
 from ..model.image_decoding import decode_image
 from ..model.pixels import squash
 
-MAX_DECODED_PIXELS = 200_000_000  # of one picture in memory: 600 MB as RGB; Pillow alone refuses 179 million
-MAX_DRAFT_PIXELS = 2_000_000_000  # of a JPEG that is decoded at an eighth of its size: half a minute
 MAX_SECONDS = 120  # of one picture, in a worker process
-
-# Pillow knows more, some of which start other programs (EPS) or that nobody photographs in.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "MPO", "JPEG2000", "AVIF")
 _WAIT_FOR_START = 60  # seconds
 
 
@@ -73,11 +67,7 @@ def load_image(path: str, *, draft_size: int) -> Image.Image:
     if status.st_size == 0:
         raise ValueError("the file is empty")
     with open(path, "rb") as file:
-        with _pillow_limit(None):
-            _refuse_bombs(file, draft_size)
-        file.seek(0)
-        with _pillow_limit(MAX_DRAFT_PIXELS):  # it refuses twice that
-            return decode_image(file, "the file", draft_size=draft_size, formats=_formats())
+        return decode_image(file, "the file", draft_size=draft_size)
 
 
 def read_square(path: str, size: SquareSize) -> ReadImage:
@@ -192,6 +182,7 @@ def _work(connection: Connection, size: SquareSize) -> None:
     """Body of a worker process: paths in, results out, until the other end is gone."""
     import signal
 
+    warnings.simplefilter("ignore")  # Pillow warns of oddities that matter only where they become errors
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; what happens is the parent's decision
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -209,47 +200,11 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _refuse_bombs(file: BinaryIO, draft_size: int) -> None:
-    """Raise ValueError when a file's header promises more pixels than anybody's memory holds."""
-    with suppress(OSError, SyntaxError):  # no picture at all: decoding says so
-        image = Image.open(file, formats=_formats())
-        width, height = image.size
-        # A progressive JPEG is held whole before it is reduced.
-        limit = MAX_DECODED_PIXELS if image.info.get("progressive") else MAX_DRAFT_PIXELS
-        image.draft(None, (draft_size, draft_size))
-        decoded_width, decoded_height = image.size
-        if width * height > limit or decoded_width * decoded_height > MAX_DECODED_PIXELS:
-            raise ValueError(
-                f"{width:,} x {height:,} pixels are more than the {MAX_DECODED_PIXELS:,} that are decoded at most"
-            )
-
-
-@contextmanager
-def _pillow_limit(max_pixels: int | None) -> Iterator[None]:
-    # Pillow judges a JPEG by its full size, before it is reduced. It warns of oddities that matter only where they
-    # become errors.
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
-@functools.cache
-def _formats() -> list[str]:
-    Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]  # Pillow can be built without some
-
-
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
 __all__ = [
-    "MAX_DECODED_PIXELS",
-    "MAX_DRAFT_PIXELS",
     "MAX_SECONDS",
     "ReadImage",
     "SquareSize",

@@ -2,12 +2,14 @@
 
 A killed run loses no finished batch, whatever the format: rows go to a JSON Lines file, which only grows. CSV and
 Parquet are made of it when the run ends, also by Ctrl-C; until then it stands beside them as `NAME.partial.jsonl`.
+It goes only when the file that is made of it has every row.
 """
 
 import csv
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ class JsonlWriter:
         self._file = file
         self._options = options
         self._held: set[str] = set()
+        self._num_rows = 0  # that the file must hold
         if resume:
             self._hold_rows()
             drop_broken_line(self._file)  # a row that a killed run did not finish
@@ -55,21 +58,55 @@ class JsonlWriter:
         return escape_path(path) in self._held
 
     def write(self, images: Sequence[TaggedImage]) -> Sequence[TaggedImage]:
-        """See [`Output`]."""
+        """See [`Output`].
+
+        Raises:
+            OSError: when the disk does not take all of it; the file holds what it held before.
+        """
         rows = [image.to_row() for image in images if not self.holds(image.path)]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        append(self._file, lines)
+        with self._telling_what_is_kept(self._file):
+            append(self._file, lines)
         self._held.update(row["path"] for row in rows)
+        self._num_rows += len(rows)
         return images
 
     def finish(self) -> None:
-        """See [`Output`]."""
-        append(self._file, "")
+        """See [`Output`].
+
+        Raises:
+            OSError: when rows that were written are no longer there; the file stays as it is.
+        """
+        with self._telling_what_is_kept(self._file):
+            append(self._file, "")
+        with self._file.open("rb") as lines:
+            self._expect(sum(line.endswith(b"\n") for line in lines))
+
+    def _expect(self, num_rows: int) -> None:
+        if num_rows != self._num_rows:
+            raise OSError(
+                f"{str(self._file)!r} holds {num_rows:,} rows where {self._num_rows:,} were written: something else "
+                "changed it. It stays as it is; the same command with `--resume` tags what is missing."
+            )
+
+    @contextmanager
+    def _telling_what_is_kept(self, file: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno is None:
+                raise
+            rows = f"The {self._num_rows:,} rows before that are kept in {str(self._file)!r}" * (self._num_rows > 0)
+            raise OSError(
+                f"Cannot write {str(file)!r}: {error.strerror}. {rows or 'No row is written yet'}; with this mended, "
+                "the same command with `--resume` goes on."
+            ) from error
 
     def _hold_rows(self) -> None:
         for row in self._rows():
             self._options.check(row, str(self._file))
             self._held.add(row["path"])
+            self._num_rows += 1
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         if not self._file.exists():
@@ -96,7 +133,7 @@ class _ConvertedWriter(JsonlWriter):
         partial = file.with_name(f"{file.name}.partial.jsonl")
         if resume and file.exists() and not partial.exists():  # an interrupted or a complete run
             with whole_file(partial) as unfinished, unfinished.open("w", encoding="utf-8") as lines:
-                lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._read(file))
+                lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._checked(file, options))
         super().__init__(partial, options, resume=resume)
 
     def refuse_existing(self, paths: Sequence[str]) -> None:
@@ -106,10 +143,25 @@ class _ConvertedWriter(JsonlWriter):
             raise FileExistsError(f"{str(self._target)!r} exists. Pass `--resume` to go on with it, or remove it.")
 
     def finish(self) -> None:
-        """See [`Output`]."""
-        with whole_file(self._target) as unfinished:
-            self._convert(self._rows(), unfinished)
+        """See [`Output`].
+
+        Raises:
+            OSError: when the file cannot be made, or rows are missing; what they collect in stays.
+        """
+        with self._telling_what_is_kept(self._target), whole_file(self._target) as unfinished:
+            self._convert(self._all_rows(), unfinished)
         self._file.unlink(missing_ok=True)
+
+    def _all_rows(self) -> Iterator[dict[str, Any]]:
+        number = 0
+        for number, row in enumerate(self._rows(), start=1):  # noqa: B007
+            yield row
+        self._expect(number)
+
+    def _checked(self, file: Path, options: TagOptions) -> Iterator[dict[str, Any]]:
+        for row in self._read(file):
+            options.check(row, str(file))
+            yield row
 
     @staticmethod
     def _read(file: Path) -> Iterator[dict[str, Any]]:

@@ -1,17 +1,32 @@
-"""Keywords of an XMP packet, as photo managers read them: `dc:subject`, a bag of words.
+"""Keywords of an XMP packet, in the lists that photo managers read.
+
+All of them know `dc:subject`. Where there is `lr:hierarchicalSubject`, darktable shows that one alone; where there is
+`digiKam:TagsList`, so do digiKam and Immich. So words come to each list that exists.
 
 Text is inserted into a packet that exists, so that every other byte of it stays: what programs write there (ratings,
-edits, their own namespaces) is not ours to format anew.
+edits, their own namespaces) is not ours to format anew. A form that nothing can be added to is refused.
 """
 
+import re
 from collections.abc import Sequence
+from typing import NamedTuple
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DC = "http://purl.org/dc/elements/1.1/"
 _OURS = "https://ram-hf.invalid/1.0/"  # an identifier, not an address; marks packets that were tagged
-_LISTS = tuple(f"{_RDF} {name}" for name in ("Bag", "Seq"))
+_SUBJECT = f"{_DC} subject"
+_TAGS_LIST = "http://www.digikam.org/ns/1.0/ TagsList"
+_LISTS = {  # name to show and to write, kind of list, what stands between the levels of a word
+    _SUBJECT: ("dc:subject", "Bag", ""),
+    "http://ns.adobe.com/lightroom/1.0/ hierarchicalSubject": ("lr:hierarchicalSubject", "Bag", "|"),
+    _TAGS_LIST: ("digiKam:TagsList", "Seq", "/"),
+}
+_KINDS = (f"{_RDF} Bag", f"{_RDF} Seq")
+# What is between the tags' quotes may hold ">".
+_START_TAG = re.compile(rb"""<([^\s/>]+)(?:[^>"']|"[^"]*"|'[^']*')*>""")
+_SEPARATOR = "\x01"  # no XML holds it
 
 _EMPTY_PACKET = f"""\
 <?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -23,17 +38,18 @@ _EMPTY_PACKET = f"""\
 """
 
 
-def is_marked(packet: bytes) -> bool:
-    """Whether [`add_keywords`] has been here."""
-    return _OURS.encode() in packet
+def is_marked(packet: bytes, mark: str = "") -> bool:
+    """Whether [`add_keywords`] has been here with a mark that begins so."""
+    return _OURS.encode() in packet and f"tagged{mark}".encode() in packet
 
 
-def add_keywords(packet: bytes | None, keywords: Sequence[str]) -> bytes:
+def add_keywords(packet: bytes | None, keywords: Sequence[str], mark: str = "") -> bytes:
     """Add keywords to a packet, or make one.
 
     Args:
         packet: content of an XMP file in UTF-8, or None.
-        keywords: words to add; those that are there already are left out.
+        keywords: words to add to each list; those that it has already, on any level, are left out.
+        mark: letters, digits and underscores that [`is_marked`] finds again.
 
     Returns:
         The packet with the keywords behind those that it has, nothing removed.
@@ -43,50 +59,97 @@ def add_keywords(packet: bytes | None, keywords: Sequence[str]) -> bytes:
     """
     text = _EMPTY_PACKET.encode() if packet is None else packet
     found = _PacketMap(text)
-    new = [keyword for keyword in dict.fromkeys(keywords) if keyword not in found.keywords]
-    items = "".join(f"<{found.prefix}li>{escape(keyword)}</{found.prefix}li>" for keyword in new)
-    subject = ""
-    if items and found.list_end is None:
-        bag = f"{found.prefix}Bag"
-        subject = f'\n  <dc:subject xmlns:dc="{_DC}"><{bag}>{items}</{bag}></dc:subject>\n '
+    words = list(dict.fromkeys(keywords))
+    insertions = [
+        (words_there.gap, items)
+        for words_there in found.lists.values()
+        if (items := _items(words_there.missing(words), words_there.prefix))
+    ]
+    new_lists = _new_lists(found, words)
+    is_new_mark = not is_marked(text, mark)
+    if new_lists or is_new_mark:
+        insertions.append((found.rdf_gap, _description(found, new_lists, mark if is_new_mark else None)))
     # From the end to the beginning, so that offsets stay right.
-    if subject or not is_marked(text):
-        text = _insert(text, found.rdf_end, _description(found, subject))
-    if items and found.list_end is not None:
-        text = _insert(text, found.list_end, items)
+    for gap, content in sorted(insertions, key=lambda insertion: -insertion[0].begin):
+        text = gap.filled(text, content.encode())
+    if any(words_there.missing(words) for words_there in _PacketMap(text).lists.values()):
+        raise ValueError("what was added to it cannot be read back")
     return text
 
 
-def _insert(text: bytes, offset: int, insertion: str) -> bytes:
-    return text[:offset] + insertion.encode() + text[offset:]
+def _items(words: Sequence[str], prefix: str) -> str:
+    return "".join(f"<{prefix}li>{escape(word)}</{prefix}li>" for word in words)
 
 
-def _description(found: "_PacketMap", content: str) -> str:
-    name = f"{found.prefix}Description"
-    about = f"{found.prefix}about={quoteattr(found.about)}"
-    return f' <{name} {about} xmlns:ram_hf="{_OURS}" ram_hf:tagged="True">{content}</{name}>\n '
+def _new_lists(found: "_PacketMap", words: Sequence[str]) -> str:
+    if _SUBJECT in found.lists or not words:
+        return ""
+    # No other list is made beside one that exists: it would hide the words of that.
+    lists = ""
+    for name in (_SUBJECT,) if found.lists else (_SUBJECT, _TAGS_LIST):
+        written, kind, _ = _LISTS[name]
+        namespace = f"xmlns:{written.partition(':')[0]}={quoteattr(name.partition(' ')[0])}"
+        lists += f"\n  <{written} {namespace}><rdf:{kind}>{_items(words, 'rdf:')}</rdf:{kind}></{written}>"
+    return f"{lists}\n "
+
+
+def _description(found: "_PacketMap", content: str, mark: str | None) -> str:
+    # Of its own prefixes: whatever stands around it, these are right.
+    about = f'xmlns:rdf="{_RDF}" rdf:about={quoteattr(found.about)}'
+    marking = "" if mark is None else f' xmlns:ram_hf="{_OURS}" ram_hf:tagged{mark}="True"'
+    return f" <rdf:Description {about}{marking}>{content}</rdf:Description>\n "
+
+
+class _Gap(NamedTuple):
+    """Where the content of an element ends, in bytes; of one empty tag, what turns it into two."""
+
+    begin: int
+    end: int
+    before: bytes = b""
+    after: bytes = b""
+
+    def filled(self, packet: bytes, content: bytes) -> bytes:
+        return packet[: self.begin] + self.before + content + self.after + packet[self.end :]
+
+
+class _List:
+    """A list of words: those that it holds, the prefix of RDF in it (with its colon), and where more of them go."""
+
+    gap: _Gap
+
+    def __init__(self, prefix: str, level_separator: str):
+        self.prefix = prefix
+        self._level_separator = level_separator
+        self._words: set[str] = set()
+
+    def hold(self, word: str) -> None:
+        self._words.add(word)
+        if self._level_separator:
+            self._words.update(word.split(self._level_separator))
+
+    def missing(self, words: Sequence[str]) -> list[str]:
+        return [word for word in words if word not in self._words]
 
 
 class _PacketMap:
     """Where things are in a packet.
 
     Attributes:
-        keywords: the words of `dc:subject`.
-        list_end: where the list of keywords ends, in bytes; None when there is none.
-        rdf_end: where the list of descriptions ends, in bytes.
-        prefix: of RDF's namespace, with its colon.
-        about: what the descriptions speak of; mostly empty, which means the picture.
+        lists: those of `_LISTS` that it has.
+        rdf_gap: where the list of descriptions ends.
+        about: what the descriptions speak of; mostly empty, which means the image.
     """
 
     def __init__(self, packet: bytes):
-        self.keywords: list[str] = []
-        self.list_end: int | None = None
-        self.rdf_end = 0
-        self.prefix, self.about = "rdf:", ""
+        self.lists: dict[str, _List] = {}
+        self.rdf_gap = _Gap(0, 0)
+        self.about = ""
         self._packet = packet
         self._path: list[str] = []
-        self._word: list[str] | None = None
-        self._parser = parser = expat.ParserCreate(namespace_separator=" ")
+        self._gaps: list[_Gap | None] = []  # of the elements of the path that are one empty tag
+        self._rdf_depth = 0
+        self._word: list[str] = []
+        self._parser = parser = expat.ParserCreate(namespace_separator=_SEPARATOR)
         parser.namespace_prefixes = True
         parser.XmlDeclHandler = self._check_encoding
         parser.StartDoctypeDeclHandler = self._refuse_doctype
@@ -98,55 +161,85 @@ class _PacketMap:
             parser.Parse(packet, True)
         except (expat.ExpatError, UnicodeDecodeError) as error:
             raise ValueError(f"it is not XML in UTF-8 ({error})") from None
-        if not self.rdf_end:
+        if not self.rdf_gap.end:
             raise ValueError("it holds no rdf:RDF")
+
+    @property
+    def _level(self) -> int:
+        """1 for a description, 2 for a property of it, 3 for its list, 4 for an item; 0 outside."""
+        return len(self._path) - self._rdf_depth if self._rdf_depth else 0
+
+    @property
+    def _property(self) -> str | None:
+        """Which of `_LISTS` the parser is in."""
+        if self._level < 2 or self._path[self._rdf_depth] != f"{_RDF} Description":
+            return None
+        name = self._path[self._rdf_depth + 1]
+        return name if name in _LISTS else None
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         name, prefix = _split(name)
+        values = {_split(key)[0]: value for key, value in attributes.items()}
         self._path.append(name)
-        if name == f"{_RDF} RDF":
-            self.prefix = f"{prefix}:" if prefix else ""
-        elif name == f"{_RDF} Description" and self._parent == f"{_RDF} RDF":
-            values = {_split(key)[0]: value for key, value in attributes.items()}
-            self.about = values.get(f"{_RDF} about", self.about)
-            if f"{_DC} subject" in values:
-                raise ValueError("its dc:subject is an attribute, where a list of words is expected")
-        elif self._is_word():
+        self._gaps.append(self._gap_of_empty_tag())
+        if name == f"{_RDF} RDF" and len(self._path) <= 2:  # alone, or in the one wrapper that there may be
+            if self.rdf_gap.end:
+                raise ValueError("it holds rdf:RDF twice")
+            self._rdf_depth = len(self._path)
+        elif self._level == 1 and name == f"{_RDF} Description":
+            self._start_description(values)
+        elif self._property is not None:
+            self._start_in_list(self._property, name, prefix, values)
+
+    def _start_description(self, values: dict[str, str]) -> None:
+        self.about = self.about or values.get(f"{_RDF} about", values.get("about", ""))
+        for name, (shown, *_) in _LISTS.items():
+            if name in values:
+                raise ValueError(f"its {shown} is an attribute, where a list of words is expected")
+
+    def _start_in_list(self, wanted: str, name: str, prefix: str, values: dict[str, str]) -> None:
+        shown = _LISTS[wanted][0]
+        if self._level == 2:
+            if wanted in self.lists:
+                raise ValueError(f"it holds {shown} twice")
+            if f"{_RDF} parseType" in values:
+                raise ValueError(f"its {shown} holds no list of words")
+        elif self._level == 3:
+            if name not in _KINDS or wanted in self.lists:
+                raise ValueError(f"its {shown} holds no list of words, or more than that")
+            self.lists[wanted] = _List(f"{prefix}:" if prefix else "", _LISTS[wanted][2])
+        elif self._level == 4:
+            if name != f"{_RDF} li":
+                raise ValueError(f"its {shown} holds {name.split()[-1]}, where words are expected")
             self._word = []
 
     def _characters(self, data: str) -> None:
-        if self._word is not None:
-            self._word.append(data)
+        self._word.append(data)
 
     def _end(self, _name: str) -> None:
-        name = self._path[-1]
-        if self._is_word() and self._word is not None:
-            self.keywords.append("".join(self._word).strip())
-            self._word = None
-        elif self._parent == f"{_DC} subject" and name in _LISTS:
-            self.list_end = self._end_tag()
-        elif name == f"{_DC} subject" and self.list_end is None:
-            raise ValueError("its dc:subject holds no list of words")
-        elif name == f"{_RDF} RDF":
-            self.rdf_end = self._end_tag()
+        gap = self._gaps.pop() or _Gap(self._parser.CurrentByteIndex, self._parser.CurrentByteIndex)
+        name, wanted = self._path[-1], self._property
+        if wanted is not None and self._level == 4:
+            self.lists[wanted].hold("".join(self._word).strip())
+        elif wanted is not None and self._level == 3:
+            self.lists[wanted].gap = gap
+        elif wanted is not None and self._level == 2 and wanted not in self.lists:
+            raise ValueError(f"its {_LISTS[wanted][0]} holds no list of words")
+        elif name == f"{_RDF} RDF" and self._rdf_depth == len(self._path):
+            self.rdf_gap, self._rdf_depth = gap, 0
         self._path.pop()
 
-    def _end_tag(self) -> int:
-        offset = self._parser.CurrentByteIndex
-        if self._packet[offset : offset + 2] != b"</":
-            raise ValueError(f"its {self._path[-1].split()[-1]} is one empty tag, which nothing can be added to")
-        return offset
-
-    @property
-    def _parent(self) -> str | None:
-        return self._path[-2] if len(self._path) > 1 else None
-
-    def _is_word(self) -> bool:
-        return self._path[-3:-1] in ([f"{_DC} subject", kind] for kind in _LISTS) and self._path[-1] == f"{_RDF} li"
+    def _gap_of_empty_tag(self) -> _Gap | None:
+        tag = _START_TAG.match(self._packet, self._parser.CurrentByteIndex)
+        if tag is None:  # as XML has none
+            raise ValueError("a tag of it cannot be found")
+        if not tag[0].endswith(b"/>"):
+            return None
+        return _Gap(tag.end() - len(b"/>"), tag.end(), b">", b"</" + tag[1] + b">")
 
     @staticmethod
     def _check_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
-        if encoding is not None and encoding.lower() not in ("utf-8", "us-ascii"):
+        if encoding is not None and encoding.lower() != "utf-8":
             raise ValueError(f"it is in {encoding}, where XMP files are in UTF-8")
 
     @staticmethod
@@ -156,8 +249,8 @@ class _PacketMap:
 
 def _split(name: str) -> tuple[str, str]:
     """Namespace and name as one, and the prefix, of what the parser calls an element or attribute."""
-    namespace, _, rest = name.partition(" ")
-    local, _, prefix = rest.partition(" ")
+    namespace, _, rest = name.partition(_SEPARATOR)
+    local, _, prefix = rest.partition(_SEPARATOR)
     return (f"{namespace} {local}", prefix) if rest else (name, "")
 
 

@@ -8,7 +8,6 @@ from ..data.label_set import LabelSet
 from ..data.sources import AnyDataset, DatasetSpec
 from ..data.streams import RowStream, count_rows
 from ..data.transforms import EvalTransform, TrainTransform
-from ..evaluation.dataset import pixel_options
 from ..model.processing_ram import RamProcessor
 from .arguments import RamTrainingArguments
 
@@ -25,7 +24,7 @@ def open_training(
         have come in them.
 
     Raises:
-        ValueError: when a column or a label does not fit the data.
+        ValueError: when a column or a label does not fit the data, or the processor does not squash.
     """
     spec = DatasetSpec(
         arguments.dataset,
@@ -40,7 +39,7 @@ def open_training(
     )
     dataset, reader = spec.open()
     reader.check_labels(label_set.seen)
-    transform = (TrainTransform if arguments.augment else EvalTransform)(**pixel_options(processor))
+    transform = (TrainTransform if arguments.augment else EvalTransform).of(processor)
     census = LabelCensus(label_set.seen)
     loader = BatchLoader(
         RowStream(

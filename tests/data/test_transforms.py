@@ -5,7 +5,9 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from ram_hf import RamProcessor
 from ram_hf.data.transforms import EvalTransform, TrainTransform
 from ram_hf.model.images import read_image
 
@@ -23,11 +25,37 @@ def smooth_picture(width: int, height: int) -> Image.Image:
 def test_eval_transform_equals_the_processor(size, tiny_processor):
     picture = read_image(encoded_picture(0, size=size))
     expected = tiny_processor(images=[picture], return_tensors="np")["pixel_values"][0]
-    settings = tiny_processor.image_processor
-    actual = EvalTransform(settings.size["height"], settings.image_mean, settings.image_std)(picture)
+    actual = EvalTransform.of(tiny_processor)(picture)
     assert actual.dtype == np.float32
     assert actual.flags.c_contiguous
     np.testing.assert_allclose(actual, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"resample": Image.Resampling.BILINEAR},
+        {"resample": Image.Resampling.NEAREST, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]},
+        {"do_normalize": False},
+        {"do_rescale": False, "image_mean": [99.0, 100.0, 101.0], "image_std": [50.0, 60.0, 70.0]},
+        {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3},
+    ],
+)
+def test_every_setting_of_the_processor_counts(settings, tiny_processor):
+    image_processor = CLIPImageProcessorPil(size={"height": 24, "width": 24}, **settings)
+    processor = RamProcessor(image_processor, tiny_processor.tokenizer)
+    picture = smooth_picture(90, 70)
+    expected = processor(images=[picture], return_tensors="np")["pixel_values"][0]
+    np.testing.assert_allclose(EvalTransform.of(processor)(picture), expected, rtol=1e-5, atol=2e-5)
+    assert TrainTransform.of(processor).resample == image_processor.resample
+
+
+@pytest.mark.parametrize("size", [{"shortest_edge": 24}, {"height": 24, "width": 24}])
+def test_a_processor_that_crops_is_refused(size, tiny_processor):
+    cropping = RamProcessor(CLIPImageProcessorPil(size=size), tiny_processor.tokenizer, squash=False)
+    for transform in (EvalTransform, TrainTransform):
+        with pytest.raises(ValueError, match=r"this processor does not \(`squash=False`.*load it with `squash=True`"):
+            transform.of(cropping)
 
 
 def test_training_transform_is_a_function_of_its_generator():

@@ -1,5 +1,6 @@
 import base64
 import io
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ram_hf.model.images import read_image
+from ram_hf.model.images import is_one_image, read_image
 
 RAMP = np.linspace(0, 255, 8 * 6).astype(np.uint8).reshape(6, 8)
 COLOURS = np.stack([RAMP, RAMP[::-1], 255 - RAMP], axis=-1)
@@ -40,6 +41,22 @@ def test_every_way_to_hand_over_a_picture(tmp_path):
         assert_shows(read_image(source / 255), COLOURS)
         assert_shows(read_image(source.float()), COLOURS)
         assert_shows(read_image((source / 255).bfloat16()), COLOURS, tolerance=1)
+
+
+def test_open_files_wherever_reading_has_come_to(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(encoded(Image.fromarray(COLOURS)))
+    in_memory = io.BytesIO(path.read_bytes())
+    in_memory.seek(0, io.SEEK_END)
+    assert_shows(read_image(in_memory), COLOURS)
+    with path.open("rb") as file:
+        assert_shows(read_image(file), COLOURS)
+        assert is_one_image(file)
+    with tempfile.SpooledTemporaryFile() as file:
+        file.write(path.read_bytes())
+        assert_shows(read_image(file), COLOURS)
+    with pytest.raises(TypeError, match='must be opened as "rb"; reading this one gives str'):
+        read_image(io.StringIO("text"))
 
 
 def test_url():
@@ -137,7 +154,11 @@ def test_grey_bilevel_and_cmyk():
     [
         ("no/such/picture.png", FileNotFoundError, "There is no file 'no/such/picture.png'"),
         (b"not a picture", ValueError, "Cannot read the given bytes as an image"),
-        (17, TypeError, "must be a PIL picture, a path, a URL, bytes, a NumPy array or a tensor, got int"),
+        (
+            17,
+            TypeError,
+            "a URL, bytes, an open file, a NumPy array or a tensor, got int",
+        ),
         (np.zeros((0, 5, 3), np.uint8), ValueError, "holds no pixels"),
         (np.zeros((1, 5, 3), np.uint8), ValueError, "5 x 1 pixels: there is nothing to see"),
         (np.zeros((1, 1, 3), np.uint8), ValueError, "1 x 1 pixels"),
@@ -147,6 +168,12 @@ def test_grey_bilevel_and_cmyk():
         (np.full((4, 4, 3), -1.0), ValueError, r"must lie in \[0, 1\], got \[-1.0, -1.0\]"),
         (np.full((4, 4, 3), 400.0), ValueError, r"must lie in \[0, 255\]"),
         (np.linspace(-2.1, 2.6, 48).reshape(4, 4, 3), ValueError, "Pass pictures before normalisation"),
+        (np.full((4, 4, 3), 3e38, np.float32), ValueError, r"must lie in \[0, 255\]"),
+        (np.full((4, 4, 3), None), TypeError, "must hold integers, floats or bools, got object"),
+        (np.full((4, 4, 3), "red"), TypeError, "must hold integers, floats or bools, got <U3"),
+        (np.full((4, 4, 3), 1j), TypeError, "must hold integers, floats or bools, got complex128"),
+        (torch.full((3, 4, 4), 1j), TypeError, "must hold integers, floats or bools, got complex64"),
+        (np.ma.masked_less(np.ones((4, 4)), 2), TypeError, r"pass `array.filled\(value\)`"),
         ("http://bad host/x.png", ValueError, "Cannot download 'http://bad host/x.png'"),
         (Image.new("RGB", (0, 9)), ValueError, "0 x 9 pixels"),
     ],

@@ -280,6 +280,34 @@ def test_remembered_label_features_are_dropped_when_something_changes(tiny_model
         torch.testing.assert_close(second, fresh.get_label_features(ids))
 
 
+def test_an_adapter_that_is_switched_off_has_no_effect(tiny_model, pixel_values, label_inputs):
+    plain = scores_of(tiny_model, pixel_values, label_inputs).scores
+    add_low_rank(tiny_model.clip.text_model)
+    adapters = [layer.self_attn.q_proj for layer in tiny_model.clip.text_model.encoder.layers]
+    adapted = scores_of(tiny_model, pixel_values, label_inputs).scores
+    assert not torch.allclose(adapted, plain, atol=1e-6)
+    for is_on, expected in ((False, plain), (True, adapted)):
+        for adapter in adapters:
+            adapter.is_on = is_on
+        torch.testing.assert_close(scores_of(tiny_model, pixel_values, label_inputs).scores, expected)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, for names that PEFT still uses
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["fc1"], ["text_projection"]])
+def test_peft_switches_its_adapters(tiny_model, pixel_values, label_inputs, modules):
+    peft = pytest.importorskip("peft")
+    plain = scores_of(tiny_model, pixel_values, label_inputs).scores
+    settings = peft.LoraConfig(r=2, target_modules=modules, init_lora_weights=False)
+    model = peft.get_peft_model(tiny_model, settings).eval()
+    adapted = scores_of(model, pixel_values, label_inputs).scores
+    assert not torch.allclose(adapted, plain, atol=1e-6)
+    with model.disable_adapter():
+        torch.testing.assert_close(scores_of(model, pixel_values, label_inputs).scores, plain)
+    torch.testing.assert_close(scores_of(model, pixel_values, label_inputs).scores, adapted)
+    merged = model.merge_and_unload()
+    torch.testing.assert_close(scores_of(merged, pixel_values, label_inputs).scores, adapted, **ROUNDING)
+
+
 def test_legacy_end_token_is_the_largest_id(tiny_processor, label_inputs):
     model = RamModel(make_config(text_config={"eos_token_id": 2})).eval()
     same = RamModel(make_config()).eval()
@@ -430,12 +458,16 @@ def test_the_trainer_of_transformers_takes_it(tiny_model, pixel_values, label_in
         str(tmp_path),
         max_steps=2,
         per_device_train_batch_size=4,
-        remove_unused_columns=False,
-        label_names=["labels"],  # or it takes `label_features` for one
+        eval_strategy="steps",
+        eval_steps=1,
+        save_steps=1,
+        load_best_model_at_end=True,  # by the evaluation's loss
         report_to=[],
     )
-    trainer = transformers.Trainer(tiny_model, arguments, data_collator=collate, train_dataset=rows)
+    trainer = transformers.Trainer(tiny_model, arguments, data_collator=collate, train_dataset=rows, eval_dataset=rows)
+    assert trainer.label_names == ["labels"]
     assert math.isfinite(trainer.train().training_loss)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(trainer.state.best_metric, rel=1e-4)
     assert [values.shape for values in trainer.predict(rows).predictions] == [(8, len(LABELS))] * 2  # scores, logits
 
 
@@ -470,6 +502,61 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny_model, pixel_value
         for plain, checkpointed in zip(gradients[0], gradients[kind], strict=True):
             torch.testing.assert_close(plain, checkpointed, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(statistics[kind], statistics[0])  # each batch counted once
+
+
+class LowRank(torch.nn.Module):
+    """A frozen linear layer with a trainable low-rank one beside it, and a switch, as adapter libraries have them."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base, self.is_on = base, True
+        self.down = torch.nn.Linear(base.in_features, 2, bias=False)
+        self.up = torch.nn.Linear(2, base.out_features, bias=False)
+
+    def forward(self, states):
+        return self.base(states) + self.up(self.down(states)) if self.is_on else self.base(states)
+
+
+def add_low_rank(tower):
+    for layer in tower.encoder.layers:
+        layer.self_attn.q_proj = LowRank(layer.self_attn.q_proj)
+
+
+def unfreeze_all(model):
+    model.clip.requires_grad_(True)
+
+
+def unfreeze_one_text_layer(model):
+    model.clip.text_model.encoder.layers[0].requires_grad_(True)
+
+
+def unfreeze_one_vision_layer(model):
+    model.clip.vision_model.encoder.layers[0].requires_grad_(True)
+
+
+def low_rank_in_both_towers(model):
+    add_low_rank(model.clip.text_model)
+    add_low_rank(model.clip.vision_model)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize(
+    "unfreeze", [unfreeze_all, unfreeze_one_text_layer, unfreeze_one_vision_layer, low_rank_in_both_towers]
+)
+def test_gradient_checkpointing_loses_no_gradient_of_clip(tiny_model, pixel_values, label_inputs, unfreeze, reentrant):
+    unfreeze(tiny_model)
+    gradients = []
+    for checkpoints in (False, True):
+        model = copy.deepcopy(tiny_model).train()
+        if checkpoints:
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": reentrant})
+        model(pixel_values, **label_inputs, labels=TARGETS).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    plain, checkpointed = gradients
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
 
 
 # --- loading -----------------------------------------------------------------------------------------------------
@@ -512,15 +599,34 @@ def test_save_and_load_give_equal_scores(tiny_model, pixel_values, label_inputs,
             "prompts": "disk",
             "temperatures": "cpu",
         },
+        {"": "disk"},
+        {
+            "clip": "disk",
+            "ladder": "cpu",
+            "prompts": "disk",
+            "label_encoder": "cpu",
+            "image_encoder": "cpu",
+            "temperatures": "disk",
+        },
+        "auto",
     ],
-    ids=["cpu", "layers on disk"],
+    ids=["cpu", "layers on disk", "disk", "CLIP and temperatures on disk", "as much as fits"],
 )
 def test_device_map(tiny_model, pixel_values, label_inputs, tmp_path, device_map):
     """Also with CLIP's weights on disk, fetched layer by layer, although its layers are not called as a whole."""
     expected = scores_of(tiny_model, pixel_values, label_inputs).scores
     tiny_model.save_pretrained(tmp_path)
-    model = RamModel.from_pretrained(tmp_path, device_map=device_map, offload_folder=tmp_path / "offload")
-    torch.testing.assert_close(scores_of(model, pixel_values, label_inputs).scores, expected, **ROUNDING)
+    options = {"max_memory": {"cpu": 300_000}} if device_map == "auto" else {}
+    model = RamModel.from_pretrained(
+        tmp_path, device_map=device_map, offload_folder=tmp_path / "offload", **options
+    ).eval()
+    with torch.no_grad():
+        features = model.get_label_features(**label_inputs)
+        for inputs in (label_inputs, {"label_features": features}):
+            torch.testing.assert_close(model(pixel_values, **inputs).scores, expected, **ROUNDING)
+        for part in ("get_image_features", "get_patch_features"):
+            inputs = (pixel_values, features)[: 1 if part == "get_image_features" else 2]
+            torch.testing.assert_close(getattr(model, part)(*inputs), getattr(tiny_model, part)(*inputs), **ROUNDING)
 
 
 def test_numbers_that_a_checkpoint_lacks_are_initialised(tiny_model, tmp_path):
@@ -767,12 +873,26 @@ def test_from_clip_refuses_what_it_cannot_wrap(tiny_model, tmp_path):
 # --- bad input ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        ([[0.0]], "must be a tensor, got list. Make them with the model's processor"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "must be normalised floats, got torch.uint8"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.complex64), "must be normalised floats, got torch.complex64"),
+    ],
+)
+def test_pixels_that_no_processor_makes_are_refused(pixels, message, tiny_model):
+    with pytest.raises(TypeError, match=message):
+        tiny_model(pixels, label_features=torch.randn(4, 48))
+
+
 def test_bad_input_is_refused_with_what_was_expected(tiny_model, pixel_values, label_inputs):
     features = torch.randn(4, 48)
     not_finite = pixel_values.clone()
     not_finite[1, 0, 3, 3] = float("nan")
     ids = label_inputs["input_ids"]
     cases = [
+        ({"pixel_values": pixel_values * 1e30, "label_features": features}, "must be normalised, got values up to"),
         ({"pixel_values": not_finite, "label_features": features}, "of image 1 hold NaN or infinite values"),
         (
             {"pixel_values": pixel_values[0], "label_features": features},

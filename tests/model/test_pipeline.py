@@ -1,3 +1,4 @@
+import io
 import json
 import subprocess
 import sys
@@ -470,3 +471,12 @@ def test_a_clip_pipeline_is_saved_as_a_ram_model(clip_folder, tmp_path):
 
 def test_a_config_keeps_nothing_of_a_pipeline():
     assert not hasattr(make_config(custom_pipelines={TASK: {}}), "custom_pipelines")
+
+
+def test_open_files(tagger):
+    file = io.BytesIO()
+    picture = make_pictures(1)[0]
+    picture.save(file, "PNG")
+    expected = tagger(picture, candidate_labels=LABELS)
+    assert tagger(file, candidate_labels=LABELS) == expected
+    assert tagger([file, picture], candidate_labels=LABELS) == [expected, expected]

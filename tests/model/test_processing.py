@@ -142,6 +142,14 @@ def test_post_processing():
         processor.post_process_tagging(output, names, top_k=0)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_scores_that_are_no_numbers_never_leave(tiny_processor, value):
+    output = RamOutput(scores=torch.tensor([[0.2, 0.8], [0.5, value]]))
+    for options in ({}, {"top_k": 1}, {"threshold": 0.9}):
+        with pytest.raises(ValueError, match="The scores of image 1 are not finite"):
+            tiny_processor.post_process_tagging(output, ["a", "b"], **options)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

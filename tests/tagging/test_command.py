@@ -157,7 +157,7 @@ def test_pictures_from_strangers(workers, tag, tmp_path, capsys):
     assert all(bool(row["tags"]) == (row["error"] is None) for row in found.values())
     shown = capsys.readouterr().err
     assert shown.startswith("8 pictures tagged, 4 failed\n")
-    assert "photos/bomb.png: 60,000 x 60,000 pixels are more than the" in shown
+    assert "photos/bomb.png: Cannot read the file as an image: 60,000 x 60,000 pixels are more than the" in shown
     assert tag("photos", "--output", "again.jsonl") == 0  # without --strict
 
 
@@ -246,7 +246,7 @@ def test_sidecars_beside_pictures_that_stay_as_they_are(tag, tmp_path, capsys):
     capsys.readouterr()
     assert tag("photos", "--sidecar", "txt") == 1
     assert "2 of 3 pictures have a .txt file beside them" in capsys.readouterr().err
-    assert tag("photos", "--sidecar", "txt", "--resume") == 0
+    assert tag("photos", "--sidecar", "txt", "--top-k", 2, "--resume") == 0
     assert capsys.readouterr().err.startswith("0 pictures tagged, 1 failed\n")
     (tmp_path / "labels.txt").write_text("a, b\n")
     assert main(["tag", "photos", "--labels-file", "labels.txt", "--sidecar", "txt"]) == 1
@@ -300,5 +300,68 @@ def test_overlays_get_the_picture_and_where_each_tag_is(
         assert found["peak"] == {"x": (column + 0.5) * 90 / 4, "y": (row + 0.5) * 50 / 4}
     assert [found["score"] for found in tags] == pytest.approx(sorted(output.scores[0].tolist())[:-3:-1], rel=1e-4)
     assert tag(*options) == 1
-    assert tag(*options, "--resume") == 0
+    assert tag(*options, "--top-k", 2, "--resume") == 0
     assert len(drawn) == 2
+
+
+@pytest.mark.parametrize("output", [["--output", "tags.jsonl"], ["--overlay", "drawn"], ["--sidecar", "xmp"]])
+def test_a_second_run_into_an_output_is_refused_at_once(tag, tmp_path, capsys, monkeypatch, output):
+    save_photographs(tmp_path / "photos", 2)
+    tag_batch = command._tag_batch
+
+    def meanwhile(*args):
+        before = sorted(tmp_path.rglob("*"))
+        for more in ([], ["--resume"]):
+            assert tag("photos", *output, *more) == 1
+            assert "ram-hf: error: Another run writes there: it holds the lock" in capsys.readouterr().err
+        assert sorted(tmp_path.rglob("*")) == before
+        return tag_batch(*args)
+
+    monkeypatch.setattr(command, "_tag_batch", meanwhile)
+    assert tag("photos", *output) == 0
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_other_options_are_noticed_by_every_output(tag, tmp_path, capsys):
+    save_photographs(tmp_path / "photos", 2)
+    for output in (["--sidecar", "xmp"], ["--overlay", "drawn"], ["--output", "tags.csv"]):
+        assert tag("photos", *output, "--top-k", 2) == 0
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+        capsys.readouterr()
+        for more, labels in (
+            (["--top-k", 2], "zebra, fox, dog"),
+            (["--top-k", 3], None),
+            (["--threshold", 0.9], None),
+        ):
+            assert tag("photos", *output, *more, "--resume", labels=labels) == 1
+            assert "Resume with the options it was begun with" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+        assert tag("photos", *output, "--top-k", 2, "--resume") == 0
+        assert capsys.readouterr().err.startswith("0 pictures tagged, 0 failed")
+
+
+def test_captions_of_other_labels_are_told(tag, tmp_path, capsys):
+    save_photographs(tmp_path / "photos", 2)
+    assert tag("photos", "--sidecar", "txt") == 0
+    capsys.readouterr()
+    assert tag("photos", "--sidecar", "txt", "--resume", "--strict", labels="zebra, fox") == 1
+    assert "0 pictures tagged, 2 failed\n  photos/0000.jpg: 0000.txt has words that are not" in capsys.readouterr().err
+
+
+def test_a_second_run_with_other_labels_adds_to_the_keywords(tag, tmp_path):
+    save_photographs(tmp_path / "photos", 1)
+    assert tag("photos", "--sidecar", "xmp", labels="zebra, fox") == 0
+    assert tag("photos", "--sidecar", "xmp", labels="owl, fox") == 0
+    packet = (tmp_path / "photos" / "0000.jpg.xmp").read_text()
+    assert all(f"<rdf:li>{label}</rdf:li>" in packet for label in ("zebra", "fox", "owl"))
+
+
+def test_a_resumed_run_with_a_shared_caption_file_equals_one_run(tag, tmp_path):
+    save_photographs(tmp_path / "photos", 1)
+    Image.open(tmp_path / "photos" / "0000.jpg").save(tmp_path / "photos" / "0000.png")
+    assert tag("photos", "--sidecar", "txt", "--output", "tags.jsonl") == 0
+    whole = (tmp_path / "tags.jsonl").read_bytes()
+    assert b"belongs to another picture" in whole
+    (tmp_path / "tags.jsonl").write_bytes(whole[: whole.index(b"\n") + 1])
+    assert tag("photos", "--sidecar", "txt", "--output", "tags.jsonl", "--resume") == 0
+    assert (tmp_path / "tags.jsonl").read_bytes() == whole

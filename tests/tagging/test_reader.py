@@ -8,12 +8,19 @@ import psutil
 import pytest
 from PIL import Image
 
+from ram_hf.model import image_decoding
 from ram_hf.tagging import reader
 from ram_hf.tagging.reader import ReadImage, SquareSize, read_ahead, read_square
 
+from ..model.profiles import PROPHOTO, matrix_profile
 from .hostile import photograph, save_frames, save_photographs, save_png_bomb, save_truncated
 
 SIZE = SquareSize(32)
+
+
+def wide(image: Image.Image) -> Image.Image:
+    image.info["icc_profile"] = matrix_profile(PROPHOTO, 1.8)
+    return image
 
 
 def read(path, size=SIZE) -> np.ndarray:
@@ -39,11 +46,13 @@ def reason(path) -> str:
         ("palette.gif", photograph(50, 60).convert("P")),
         ("sixteen_bits.png", Image.fromarray(np.linspace(0, 65535, 48 * 48).reshape(48, 48).astype(np.uint16))),
         ("picture.webp", photograph(64, 64)),
+        ("wide.jpg", wide(photograph(40, 30))),
+        ("wide.png", wide(photograph(64, 64))),
         ("cmyk.tif", photograph(64, 64).convert("CMYK")),
     ],
 )
 def test_pixels_are_the_processors(name, image, tmp_path, tiny_processor):
-    image.save(tmp_path / name)
+    image.save(tmp_path / name, icc_profile=image.info.get("icc_profile"))
     expected = tiny_processor(images=[str(tmp_path / name)])["pixel_values"]
     pixels = read(tmp_path / name)
     assert pixels.shape == (32, 32, 3)
@@ -112,10 +121,12 @@ def test_limits_count_what_is_decoded(tmp_path, monkeypatch):
     image = photograph(600, 400)
     for name, options in (("plain.jpg", {}), ("progressive.jpg", {"progressive": True}), ("plain.png", {})):
         image.save(tmp_path / name, **options)
-    monkeypatch.setattr(reader, "MAX_DECODED_PIXELS", 100_000)
+    monkeypatch.setattr(image_decoding, "MAX_DECODED_PIXELS", 100_000)
     assert read(tmp_path / "plain.jpg").shape == (32, 32, 3)
     for name in ("progressive.jpg", "plain.png"):
-        assert reason(tmp_path / name).startswith("600 x 400 pixels are more than the 100,000")
+        assert reason(tmp_path / name).startswith(
+            "Cannot read the file as an image: 600 x 400 pixels are more than the 100,000"
+        )
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "JPEG2000"])

@@ -1,7 +1,9 @@
 import csv
 import json
 import os
+import resource
 import sys
+from contextlib import contextmanager
 
 import pyarrow.parquet as pq
 import pytest
@@ -125,6 +127,70 @@ def test_a_killed_conversion_leaves_the_old_file(tmp_path, monkeypatch):
     assert file.read_bytes() == old
     make_writer(file, OPTIONS, resume=True).finish()
     assert read(file) == ROWS
+
+
+@contextmanager
+def files_of_at_most(num_bytes):
+    """As a full disk: the system takes a part of what is written, and says so at the next call."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def rows_of(file):
+    return file if file.suffix == ".jsonl" else file.with_name(f"{file.name}.partial.jsonl")
+
+
+def many(begin, end):
+    tags = PICTURES[0].tags
+    return [TaggedImage(f"{'long' * 50}/{index}.jpg", tags) for index in range(begin, end)]
+
+
+def test_a_disk_that_is_full_loses_no_row_and_is_told(file):
+    writer = make_writer(file, OPTIONS, resume=False)
+    writer.write(many(0, 10))
+    with files_of_at_most(5_000), pytest.raises(OSError, match="File too large") as caught:
+        writer.write(many(10, 30))
+    assert f"Cannot write {str(rows_of(file))!r}: " in str(caught.value)
+    assert "The 10 rows before that are kept" in str(caught.value)
+    assert "the same command with `--resume` goes on" in str(caught.value)
+    assert [json.loads(line)["path"] for line in rows_of(file).read_text().splitlines()] == [
+        image.path for image in many(0, 10)
+    ]
+    resumed = make_writer(file, OPTIONS, resume=True)
+    resumed.write(many(0, 30))
+    resumed.finish()
+    assert read(file) == [image.to_row() for image in many(0, 30)]
+
+
+@pytest.mark.parametrize("left", [0, 700, 2_499])
+def test_rows_that_are_gone_at_the_end_are_missed(file, left):
+    writer = make_writer(file, OPTIONS, resume=False)
+    writer.write(many(0, 10))
+    os.truncate(rows_of(file), left)
+    with pytest.raises(OSError, match=r"rows where 10 were written.*with `--resume` tags what is missing"):
+        writer.finish()
+    assert rows_of(file).stat().st_size == left
+    assert os.listdir(file.parent) == [rows_of(file).name]
+    resumed = make_writer(file, OPTIONS, resume=True)
+    resumed.write(many(0, 10))
+    resumed.finish()
+    assert read(file) == [image.to_row() for image in many(0, 10)]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_conversion_that_does_not_fit_keeps_the_rows(tmp_path, ending):
+    file = tmp_path / f"tags{ending}"
+    writer = make_writer(file, OPTIONS, resume=False)
+    writer.write(many(0, 100))
+    with files_of_at_most(600), pytest.raises(OSError, match=r"Cannot write .*kept in .*partial.jsonl.*--resume"):
+        writer.finish()
+    assert os.listdir(tmp_path) == [rows_of(file).name]
+    make_writer(file, OPTIONS, resume=True).finish()
+    assert read(file) == [image.to_row() for image in many(0, 100)]
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):

@@ -25,8 +25,9 @@ def read(name: str, *options: str):
     return parse_arguments(["--config", str(CONFIGS / f"{name}.yaml"), *options])
 
 
-def test_ram_tiny_is_trained_for_as_long_as_its_schedule():
-    arguments = read("ram_tiny/ram")
+@pytest.mark.parametrize("name", ["ram_tiny", "ram_photo"])
+def test_a_bundled_model_is_trained_for_as_long_as_its_schedule(name):
+    arguments = read(f"{name}/ram")
     assert arguments.max_steps == arguments.schedule_steps
     assert arguments.ram_config.keys() == {"epsilon", "teacher_weight", "local_temperature"}
     assert not arguments.unseen_labels  # it may not even rank them on the way

@@ -1,0 +1,97 @@
+"""What a checkpoint lacks of its model: remembered when it is loaded, refused where it would be used."""
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+_SHOWN = 3
+
+
+def load_and_remember(
+    load: Callable[..., Any], name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Load with a `from_pretrained` of transformers, and remember in the model what the checkpoint did not give.
+
+    Returns:
+        The model and what transformers tells of its loading.
+
+    Raises:
+        ValueError: when a tensor is of another shape than the model's, unless `ignore_mismatched_sizes=True`.
+    """
+    takes_any_size = kwargs.pop("ignore_mismatched_sizes", False)
+    # Told of by us: transformers points to a report that is only logged.
+    model, info = load(name_or_path, *args, ignore_mismatched_sizes=True, output_loading_info=True, **kwargs)
+    mismatched = sorted((name, tuple(found), tuple(right)) for name, found, right in info["mismatched_keys"])
+    if mismatched and not takes_any_size:
+        found = some(f"{name} {found} instead of {right}" for name, found, right in mismatched)
+        raise ValueError(
+            f"The weights in {_shown(name_or_path)} do not fit their `config.json`: {found}. "
+            "Get weights and configuration of the same model."
+        )
+    model.tensors_not_loaded = sorted({*info["missing_keys"], *(name for name, *_ in mismatched)})
+    return model, info
+
+
+def refuse_incomplete(model: nn.Module, name_or_path: str | os.PathLike[str] | None) -> None:
+    """Refuse a model with tensors that its checkpoint did not give: their numbers are random.
+
+    Raises:
+        ValueError: which names them.
+    """
+    missing = getattr(model, "tensors_not_loaded", ())
+    if missing:
+        raise ValueError(
+            f"The weights in {_shown(name_or_path)} are incomplete, and what is missing would be random: "
+            f"{some(missing)}. Get the whole checkpoint; a model that was completed since is saved and loaded again."
+        )
+
+
+def refuse_nonsense(model: nn.Module, name_or_path: str | os.PathLike[str] | None) -> None:
+    """Refuse weights that are NaN or infinite, or temperatures of zero or below: all scores would be NaN.
+
+    Raises:
+        ValueError: which names them.
+    """
+    broken = [name for name, tensor in model.state_dict().items() if not _is_finite(tensor)]
+    if broken:
+        raise ValueError(f"The weights in {_shown(name_or_path)} hold NaN or infinite numbers: {some(broken)}.")
+    refuse_cold(model, name_or_path)
+
+
+def refuse_cold(model: nn.Module, name_or_path: str | os.PathLike[str] | None) -> None:
+    """Refuse temperatures that are not finite, or of zero or below: scores divide by them.
+
+    Raises:
+        ValueError: which names them.
+    """
+    for name, temperature in model.temperatures.named_parameters():
+        if temperature.device.type != "meta" and not 0 < temperature.item() < math.inf:
+            raise ValueError(
+                f"The weights in {_shown(name_or_path)} cannot be used: `temperatures.{name}` must be above 0 and "
+                f"finite, got {temperature.item()}."
+            )
+
+
+def some(names: Iterable[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    names = list(names)
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    if tensor.device.type == "meta" or not tensor.is_floating_point():
+        return True
+    # A sum is read several times as fast, and tells unless it overflows.
+    return bool(tensor.sum(dtype=torch.float32).isfinite()) or bool(tensor.isfinite().all())
+
+
+def _shown(name_or_path: str | os.PathLike[str] | None) -> str:
+    return repr(os.fspath(name_or_path)) if name_or_path is not None else "the given weights"
+
+
+__all__ = ["load_and_remember", "refuse_cold", "refuse_incomplete", "refuse_nonsense", "some"]

@@ -1,0 +1,260 @@
+"""A small CLIP for photographs, distilled from a classifier: `ram-hf pretrain clip-on-photographs --config FILE`.
+
+The rate is constant, and falls at the end of a run of any length: more hours need no new beginning. A run that is
+going on takes a longer `total_steps`; another one, with `start_from` one of its checkpoints, takes the fall from
+there.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.utils import logging
+
+from ..atomic import whole_folder
+from ..interruption import stop_signals
+from ..model.processing_ram import RamProcessor
+from ..training.checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoint
+from ..training.logbook import Logbook
+from ..training.optimization import set_learning_rates
+from .clip_tokenizer import learn_clip_tokenizer
+from .photo_arguments import PhotoClipArguments
+from .photo_batches import PhotoBatches
+from .photo_judge import judge_photo_clip
+from .photo_labels import LabelBank, make_label_bank
+from .photo_schedule import constant_then_decay
+from .photo_student import ClipSizes, PhotoStudent, distillation_losses, make_clip
+from .photographs import Photographs, held_back, open_photographs
+from .teacher import open_teacher_features
+
+logger = logging.get_logger(__name__)
+
+_PIXEL_MEAN = _PIXEL_STD = 0.5
+_PROCESSOR = "processor"
+_CHECKPOINTS = "checkpoints"
+
+
+def train_photo_clip(arguments: PhotoClipArguments) -> dict[str, float]:
+    """Train; `output_dir` ends as a folder that `CLIPModel.from_pretrained` takes.
+
+    A run that was stopped goes on from its newest checkpoint, with the same batches as if it had never stopped.
+
+    Returns:
+        What [`judge_photo_clip`] says of it at the end.
+
+    Raises:
+        FloatingPointError: when the loss is not finite.
+        KeyboardInterrupt: when interrupted or terminated; a checkpoint is written first.
+    """
+    run = _Run(arguments)
+    with stop_signals() as stop_asked:
+        while not run.is_done:
+            run.learn()
+            stopped = stop_asked()
+            run.save(at_once=stopped)
+            if stopped and not run.is_done:
+                raise KeyboardInterrupt(f"stopped at step {run.step}; run the same command again to go on")
+    return run.finish()
+
+
+class _Run:
+    """State of a training: what learns, what from, and how far it is."""
+
+    def __init__(self, arguments: PhotoClipArguments):
+        self.arguments, self.output_dir = arguments, Path(arguments.output_dir)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        self.accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(), mixed_precision=arguments.mixed_precision
+        )
+        set_seed(arguments.seed)
+        self.photographs = open_photographs(arguments.photographs)
+        self.bank = _read_bank(self.photographs, Path(arguments.words))
+        self.kept = held_back(self.photographs.files, every=arguments.held_back_every)
+        sizes = ClipSizes(**arguments.sizes)
+        self.processor = self._keep_processor(sizes)
+        self._prepare_learning(sizes)
+        self.step = self._resume()
+        self.logbook = Logbook(
+            self.output_dir, self.accelerator, first_step=self.step, total_steps=arguments.total_steps
+        )
+        self.saved_at = time.monotonic()
+
+    def _keep_processor(self, sizes: ClipSizes) -> RamProcessor:
+        """Learned once a run: other names in the bank would give other numbers to tokens under a run that goes on."""
+        origin = self.arguments.start_from
+        folders = [self.output_dir / _PROCESSOR, *([Path(origin).parents[1] / _PROCESSOR] if origin else [])]
+        for folder in folders:
+            if folder.is_dir():
+                return RamProcessor.from_pretrained(folder)
+        processor = _make_processor(self.photographs, self.bank, self.arguments.vocab_size, sizes)
+        with whole_folder(folders[0]) as unfinished:
+            processor.save_pretrained(unfinished)
+        return processor
+
+    def _prepare_learning(self, sizes: ClipSizes) -> None:
+        arguments, device = self.arguments, self.accelerator.device
+        features = open_teacher_features(arguments.teacher)
+        self.batches = PhotoBatches(
+            self.photographs,
+            features,
+            self.bank,
+            np.flatnonzero(~self.kept),
+            self.processor.tokenizer,
+            batch_size=arguments.batch_size,
+            captioned_share=arguments.captioned_share,
+            names_at_once=arguments.names_at_once,
+            teacher_share=arguments.teacher_share,
+            name_length=arguments.name_length,
+            caption_length=arguments.caption_length,
+            patch_size=sizes.patch_size,
+            least_area=arguments.least_area,
+            seed=arguments.seed,
+        )
+        clip = make_clip(self.processor.tokenizer, sizes, logit_scale=arguments.logit_scale)
+        self.student = PhotoStudent(clip, features.maps.shape[-1]).to(device).train()
+        # On a CPU torch's fused attention is slow in bf16, in its gradient most: about half of a step went there.
+        clip.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
+        self.optimizers = make_optimizers(self.student, arguments)
+        self.schedule = constant_then_decay(
+            warmup_steps=arguments.warmup_steps, decay_steps=arguments.decay_steps, total_steps=arguments.total_steps
+        )
+        scale = torch.from_numpy(features.deviations).clamp(min=1e-6).pow(-arguments.whitening)
+        self.feature_scale = scale.to(device)
+        self.encoders = _encoders(self.student, compiled=arguments.compile)
+
+    @property
+    def is_done(self) -> bool:
+        return self.step >= self.arguments.total_steps
+
+    def learn(self) -> None:
+        """Do one step, and tell of it when it is time."""
+        arguments = self.arguments
+        rates = set_learning_rates(self.optimizers, self.schedule, self.step)
+        batch = self.batches.batch(self.step, image_size=arguments.image_size(self.step))
+        with self.accelerator.autocast():
+            losses = distillation_losses(
+                self.student, batch.to(self.accelerator.device), self.feature_scale, **self.encoders
+            )
+        loss = torch.stack([arguments.loss_weights[name] * value for name, value in losses.items()]).sum()
+        if not math.isfinite(value := loss.item()):
+            raise FloatingPointError(f"At step {self.step + 1} the loss is {value}. Go on with lower learning rates.")
+        loss.backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        self.step += 1
+        self.logbook.advance(arguments.batch_size)
+        if self.step % arguments.log_steps == 0 or self.is_done:
+            self.logbook.write(self.step, _told(value, losses, self.student, rates))
+        if self.step % arguments.eval_steps == 0 and not self.is_done:
+            self._judge(arguments.image_size(self.step - 1))
+
+    def save(self, *, at_once: bool) -> None:
+        """Write a checkpoint when it is time, or now."""
+        if at_once or self.is_done or time.monotonic() - self.saved_at > 60 * self.arguments.save_minutes:
+            states = [optimizer.state_dict() for optimizer in self.optimizers]
+            checkpoint = Checkpoint(self.step, self.student.state_dict(), {}, states, [], {})
+            save_checkpoint(self.output_dir / _CHECKPOINTS, checkpoint, keep=2)
+            self.saved_at = time.monotonic()
+
+    def finish(self) -> dict[str, float]:
+        """Write the CLIP; returns how it is judged."""
+        clip = self.student.clip
+        clip.set_attn_implementation("sdpa")
+        clip.save_pretrained(self.output_dir)
+        self.processor.save_pretrained(self.output_dir)
+        judgement = self._judge(clip.config.vision_config.image_size)
+        self.logbook.close()
+        return judgement
+
+    def _judge(self, image_size: int) -> dict[str, float]:
+        rows = np.flatnonzero(self.kept)
+        clip, tokenizer = self.student.clip, self.processor.tokenizer
+        judgement = judge_photo_clip(clip, tokenizer, self.photographs, self.bank, rows, image_size=image_size)
+        self.logbook.write_plain(self.step, judgement)
+        told = ", ".join(f"{name} {value:.3f}" for name, value in judgement.items())
+        self.logbook.show(f"Step {self.step} at {image_size} px: {told}")
+        self.logbook.restart_clock()
+        return judgement
+
+    def _resume(self) -> int:
+        newest = find_newest(self.output_dir / _CHECKPOINTS) or self.arguments.start_from
+        if newest is None:
+            return 0
+        checkpoint = load_checkpoint(newest)
+        self.student.load_state_dict(checkpoint.weights)
+        for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
+            peaks = [group["peak_lr"] for group in optimizer.param_groups]  # rates are this run's own
+            optimizer.load_state_dict(state)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["peak_lr"] = peak
+        logger.warning("Going on from %s.", newest)
+        return checkpoint.step
+
+
+def make_optimizers(student: PhotoStudent, arguments: PhotoClipArguments) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for the rest."""
+    clip = student.clip
+    layers = [*clip.vision_model.encoder.layers, *clip.text_model.encoder.layers]
+    matrices = [parameter for layer in layers for parameter in layer.parameters() if parameter.dim() == 2]
+    taken = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in student.parameters() if id(parameter) not in taken]
+    muon = torch.optim.Muon(
+        [{"params": matrices, "peak_lr": arguments.matrix_learning_rate, "name": "matrices"}],
+        weight_decay=arguments.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    adamw = torch.optim.AdamW(
+        [{"params": others, "peak_lr": arguments.learning_rate, "name": "others"}], betas=(0.9, 0.98), weight_decay=0.0
+    )
+    return [muon, adamw]
+
+
+def _read_bank(photographs: Photographs, words: Path) -> LabelBank:
+    def read(name: str) -> Any:
+        return json.loads((words / name).read_text(encoding="utf-8"))
+
+    return make_label_bank(
+        photographs,
+        exact_labels=read("labels.json")["exact"],
+        parents=read("hypernyms.json"),
+        class_names=[name for _, name in sorted(read("wnid2name.json").items())],
+    )
+
+
+def _make_processor(photographs: Photographs, bank: LabelBank, vocab_size: int, sizes: ClipSizes) -> RamProcessor:
+    captions = [caption for caption in photographs.captions if caption]
+    tokenizer = learn_clip_tokenizer([*captions, *bank.names], vocab_size=vocab_size)
+    tokenizer.model_max_length = sizes.context_length
+    size = {"height": sizes.image_size, "width": sizes.image_size}
+    image_processor = CLIPImageProcessorPil(
+        size=size, do_center_crop=False, image_mean=[_PIXEL_MEAN] * 3, image_std=[_PIXEL_STD] * 3
+    )
+    return RamProcessor(image_processor, tokenizer)
+
+
+def _encoders(student: PhotoStudent, *, compiled: bool) -> dict[str, Callable]:
+    # Every stage has images of one size, and texts have two: a graph for each beats one for all.
+    towers = {"encode_images": student.encode_images, "encode_texts": student.encode_texts}
+    return {name: torch.compile(f, dynamic=False) if compiled else f for name, f in towers.items()}
+
+
+def _told(loss: float, losses: dict[str, Tensor], student: PhotoStudent, rates: dict[str, float]) -> dict[str, float]:
+    return {
+        "loss": loss,
+        **{f"loss/{name}": value.item() for name, value in losses.items()},
+        "logit_scale": student.logit_scale.item(),
+        **{f"learning_rate/{name}": rate for name, rate in rates.items()},
+    }
+
+
+__all__ = ["make_optimizers", "train_photo_clip"]

