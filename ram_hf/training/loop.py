@@ -1,6 +1,7 @@
 """The training run, from top to bottom: prepare, step, log, save, evaluate."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, GradientAccumulationPlugin, ProjectConfiguration, set_seed
 from transformers.utils import logging
 
+from ..atomic import lock
 from ..data.label_set import LabelSet
 from ..evaluation.report import EvaluationReport
 from ..interruption import stop_signals
@@ -50,6 +52,7 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
         The evaluation at the end, or None without `eval_split`.
 
     Raises:
+        BlockingIOError: when another run writes into `output_dir`.
         FloatingPointError: when the loss or the gradient was not finite; the message says which and at which step.
             It comes when the step is logged, judged or saved, whichever is first, so that no such weights are kept.
         KeyboardInterrupt: when interrupted or terminated; a checkpoint is written first.
@@ -57,8 +60,13 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
         ValueError: when the arguments do not fit the data, the model or the checkpoint to go on from; or, after an
             epoch at most, when not one image has a seen label.
     """
-    # Prepare.
     accelerator, output_dir = _make_accelerator(arguments), Path(arguments.output_dir)
+    with lock(output_dir / ".training.lock") if accelerator.is_main_process else nullcontext():
+        return _train(arguments, accelerator, output_dir)
+
+
+def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir: Path) -> EvaluationReport | None:
+    # Prepare.
     set_seed(arguments.seed)
     label_set = LabelSet.from_options(arguments.seen_labels, arguments.unseen_labels)
     model, processor = prepare_model(arguments)

@@ -13,6 +13,7 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
 from ram_hf import RamModel, RamProcessor
+from ram_hf.atomic import lock
 from ram_hf.data.sources import DatasetSpec
 from ram_hf.evaluation.by_name import evaluate
 from ram_hf.training.arguments import RamTrainingArguments
@@ -415,3 +416,14 @@ def test_sharded_training_is_refused(options, monkeypatch):
     monkeypatch.setattr("ram_hf.training.loop._SHARDED", (DistributedType.NO,))
     with pytest.raises(ValueError, match="Accelerate is configured for NO, but a run keeps the whole model"):
         train(RamTrainingArguments(**options))
+
+
+def test_two_runs_do_not_share_a_folder(options):
+    folder = Path(options["output_dir"])
+    folder.mkdir()
+    with lock(folder / ".training.lock"), pytest.raises(BlockingIOError, match=r"Another run .*training\.lock"):
+        train(RamTrainingArguments(**options))
+    assert not (folder / "metrics.jsonl").exists()
+    (folder / ".training.lock").touch()  # as a killed run leaves it
+    train(RamTrainingArguments(**{**options, "max_steps": 1}))
+    assert not (folder / ".training.lock").exists()
