@@ -139,8 +139,8 @@ FEATURES = datasets.Features(
         ),
         (
             {"label_column": "caption"},
-            "The label column 'caption' holds string; expected a list of strings or of ClassLabel, or `label_columns` "
-            "for columns of 1, 0 and -1. The columns are 'image', 'caption', 'ids', 'objects'.",
+            "The label column 'caption' holds string; expected a list of strings or of ClassLabel, or "
+            "`label_separator` for a string of several, or `label_columns` for columns of 1, 0 and -1. The columns are 'image', 'caption', 'ids', 'objects'.",
         ),
         ({"label_column": "ids"}, "The label column 'ids' holds a list of int64; expected"),
         ({"label_column": "objects"}, "The label column 'objects' holds a struct of 'bbox'; expected"),
@@ -370,3 +370,25 @@ def test_shards_that_do_not_fit_each_other_say_so(tmp_path):
     pq.write_table(pa.table({"image": [1], "labels": [3.5]}), tmp_path / "train-1.parquet")
     with pytest.raises(ValueError, match=r"cannot be read: .*cast"):
         open_dataset(tmp_path, split="train", streaming=False)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize(
+    ("separator", "cell"), [("|", "red car| dog |"), (", ", "red car, dog"), (";", "red car;dog;dog")]
+)
+def test_a_string_of_labels(tmp_path, streaming, separator, cell):
+    pq.write_table(pa.table({"image": ["/a.jpg"] * 2, "labels": [cell, ""]}), tmp_path / "train.parquet")
+    spec = DatasetSpec(tmp_path, "train", label_column="labels", streaming=streaming, label_separator=separator)
+    dataset, reader = spec.open()
+    assert [reader.read(row).labels for row in dataset] == [["red car", "dog"], []]
+    with pytest.raises(ValueError, match="`label_separator` for a string of several"):
+        dataclasses.replace(spec, label_separator=None).open()
+
+
+def test_ranges_of_shards(tmp_path):
+    for number in range(12):
+        write_parquet(tmp_path / f"part-{number:03d}.parquet", [[f"label {number}"]])
+    dataset = open_dataset(tmp_path / "part-{002..010}.parquet", split="train")
+    assert [row["labels"] for row in dataset] == [[f"label {number}"] for number in range(2, 11)]
+    with pytest.raises(FileNotFoundError, match=r"There is no file '.*part-012\.parquet'"):
+        open_dataset(tmp_path / "part-{010..013}.parquet", split="train")
