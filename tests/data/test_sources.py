@@ -140,7 +140,8 @@ FEATURES = datasets.Features(
         (
             {"label_column": "caption"},
             "The label column 'caption' holds string; expected a list of strings or of ClassLabel, or "
-            "`label_separator` for a string of several, or `label_columns` for columns of 1, 0 and -1. The columns are 'image', 'caption', 'ids', 'objects'.",
+            "`label_separator` for a string of several, or `label_columns` for columns of 1, 0 and -1. "
+            "The columns are 'image', 'caption', 'ids', 'objects'.",
         ),
         ({"label_column": "ids"}, "The label column 'ids' holds a list of int64; expected"),
         ({"label_column": "objects"}, "The label column 'objects' holds a struct of 'bbox'; expected"),
