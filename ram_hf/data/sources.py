@@ -18,6 +18,7 @@ AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
 # Builder by file name ending; a folder needs none, `datasets` looks into it.
 _BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset", ".json": "json", ".jsonl": "json"}
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _TRUTH_TYPES = re.compile(r"(bool|u?int\d+|float\d+)")  # types that can hold 0 and 1
 _STRING_TYPES = {"string", "large_string", "null"}  # "null": every list seen so far was empty
 _BINARY_TYPES = {"binary", "large_binary"}
@@ -47,6 +48,7 @@ class DatasetSpec:
         image_column: see [`RowReader`], as are the columns that follow.
         label_column: column with the labels.
         label_columns: columns of 1, 0 and -1, in place of `label_column`.
+        label_separator: what stands between the labels where `label_column` holds them in one string.
         boxes_column: column with boxes of labels.
     """
 
@@ -59,6 +61,7 @@ class DatasetSpec:
     image_column: str = "image"
     label_column: str | None = None
     label_columns: Sequence[str] | None = None
+    label_separator: str | None = None
     boxes_column: str | None = None
 
     def open(self) -> tuple[AnyDataset, "RowReader"]:
@@ -81,6 +84,7 @@ class DatasetSpec:
             image_column=self.image_column,
             label_column=self.label_column,
             label_columns=self.label_columns,
+            label_separator=self.label_separator,
             boxes_column=self.boxes_column,
         )
         return reader.select(dataset), reader
@@ -118,6 +122,7 @@ def open_dataset(
     source = os.path.expanduser(os.fspath(dataset))
     if _is_saved_to_disk(source):
         return _open_saved(source, split, streaming)
+    files: list[str] = []
     if os.path.isdir(source):
         builder = source
     elif files := _matching_files(source):
@@ -127,10 +132,10 @@ def open_dataset(
         builder = source
     if data_files is not None and not isinstance(data_files, Mapping):
         data_files = {split: data_files}
+    _refuse_empty_shards(source, files if builder == "parquet" else [])
+    options = {"name": name, "revision": revision, "data_files": data_files, "split": split}
     try:
-        return datasets.load_dataset(
-            builder, name=name, revision=revision, data_files=data_files, split=split, streaming=streaming
-        )
+        return _load(builder, options, streaming=streaming)
     except (ConnectionError, datasets.exceptions.DatasetsError, FileNotFoundError, ValueError) as error:
         raise _plain_error(error, source, split) from error
 
@@ -143,6 +148,7 @@ class RowReader:
     | a list of strings | `label_column="labels"` |
     | a list of `ClassLabel`, or a single one | `label_column="labels"` |
     | inside a struct or a list of structs, strings or `ClassLabel` | `label_column="objects.categories"` |
+    | one string with all of them | `label_column="labels", label_separator="|"` |
     | one column for each label: 1, 0, or -1 for unknown | `label_columns=["hat", "glasses"]` |
 
     Beside `label_column`, a column `unknown_labels` may hold labels that nobody has looked for, in the same forms.
@@ -152,6 +158,7 @@ class RowReader:
         image_column: column with an `Image`, encoded bytes, or paths.
         label_column: column with the labels; dots lead into structs.
         label_columns: the columns that hold 1, 0, or -1 for unknown, each named as its label.
+        label_separator: what stands between the labels of a string.
         boxes_column: column with a list of {label, x0, y0, x1, y1}, in pixels.
 
     Raises:
@@ -166,8 +173,10 @@ class RowReader:
         image_column: str = "image",
         label_column: str | None = None,
         label_columns: Sequence[str] | None = None,
+        label_separator: str | None = None,
         boxes_column: str | None = None,
     ):
+        self._separator = label_separator
         if (label_column is None) == (not label_columns):
             raise ValueError(
                 f"Give either `label_column` or `label_columns`; the columns are {_listed(features)}. "
@@ -181,14 +190,14 @@ class RowReader:
         self._unknown_names: list[str] | None = None
         self._has_unknown = label_columns is None and UNKNOWN_COLUMN in features
         if self._has_unknown:
-            _, self._unknown_names = _resolve_labels(features, UNKNOWN_COLUMN)
+            _, self._unknown_names = _resolve_labels(features, UNKNOWN_COLUMN, label_separator)
         self._read_labels: Callable[[Mapping[str, Any]], tuple[list[str], tuple[str, ...]]]
         if label_columns:
             self.label_names = _check_truth_columns(features, label_columns)
             self._read_labels = self._labels_from_columns
             self._label_tops = self.label_names
         else:
-            self._path, self.label_names = _resolve_labels(features, str(label_column))
+            self._path, self.label_names = _resolve_labels(features, str(label_column), label_separator)
             self._read_labels = self._labels_from_leaves
             self._label_tops = [self._path[0], *([UNKNOWN_COLUMN] if self._has_unknown else [])]
 
@@ -254,11 +263,17 @@ class RowReader:
 
     def _labels_from_leaves(self, row: Mapping[str, Any]) -> tuple[list[str], tuple[str, ...]]:
         leaves = _leaves(row[self._path[0]], self._path[1:])
-        labels = _distinct(_name(leaf, self.label_names) for leaf in leaves)
+        labels = self._names_in(leaves, self.label_names)
         if not self._has_unknown:
             return labels, ()
-        unknown = _distinct(_name(leaf, self._unknown_names) for leaf in _leaves(row[UNKNOWN_COLUMN], ()))
+        unknown = self._names_in(_leaves(row[UNKNOWN_COLUMN], ()), self._unknown_names)
         return labels, tuple(name for name in unknown if name not in labels)
+
+    def _names_in(self, leaves: Iterable[Any], known: list[str] | None) -> list[str]:
+        names = _distinct(_name(leaf, known) for leaf in leaves)
+        if self._separator is None:
+            return names
+        return _distinct(part.strip() for name in names for part in name.split(self._separator))
 
     def _read_boxes(self, value: Any) -> list[Box]:
         if isinstance(value, Mapping):  # a struct of lists
@@ -301,7 +316,9 @@ def _name(leaf: str | int, names: Sequence[str] | None) -> str | None:
     return names[leaf] if leaf >= 0 else None
 
 
-def _resolve_labels(features: datasets.Features, column: str) -> tuple[list[str], list[str] | None]:
+def _resolve_labels(
+    features: datasets.Features, column: str, separator: str | None
+) -> tuple[list[str], list[str] | None]:
     """The way to the labels, and all their names where the features know them."""
     path = [column] if column in features else column.split(".")
     feature: Any = features
@@ -317,11 +334,12 @@ def _resolve_labels(features: datasets.Features, column: str) -> tuple[list[str]
     feature, is_list = _unwrap(feature)
     if isinstance(feature, datasets.ClassLabel):
         return path, list(feature.names)
-    if getattr(feature, "dtype", None) in _STRING_TYPES and (in_list or is_list):
+    if getattr(feature, "dtype", None) in _STRING_TYPES and (in_list or is_list or separator):
         return path, None
     raise ValueError(
-        f"The label column {column!r} holds {held}; expected a list of strings or of ClassLabel, or `label_columns` "
-        f"for columns of 1, 0 and -1. The columns are {_listed(features)}."
+        f"The label column {column!r} holds {held}; expected a list of strings or of ClassLabel, or "
+        "`label_separator` for a string of several, or `label_columns` for columns of 1, 0 and -1."
+        f" The columns are {_listed(features)}."
     )
 
 
@@ -398,6 +416,56 @@ def _described(feature: Any) -> str:
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
+def _load(builder: str, options: Mapping[str, Any], *, streaming: bool) -> AnyDataset:
+    """Load, with strings where lists that are empty in the first shard would make the others' strings misfits."""
+    try:
+        dataset = datasets.load_dataset(builder, streaming=streaming, **options)
+        if not streaming:
+            return dataset
+        features = _features_of(dataset)
+    except datasets.exceptions.DatasetGenerationError:
+        features = _features_of(datasets.load_dataset(builder, streaming=True, **options))
+        if not _has_null(features):
+            raise
+    if not _has_null(features):
+        return dataset
+    return datasets.load_dataset(builder, streaming=streaming, features=_null_as_string(features), **options)
+
+
+def _features_of(dataset: AnyDataset) -> Any:
+    return dataset.features if dataset.features is not None else dataset._resolve_features().features
+
+
+def _has_null(feature: Any) -> bool:
+    if isinstance(feature, Mapping):
+        return any(map(_has_null, feature.values()))
+    inner, is_list = _unwrap(feature)
+    return _has_null(inner) if is_list else getattr(inner, "dtype", None) == "null"
+
+
+def _null_as_string(feature: Any) -> Any:
+    if isinstance(feature, datasets.Features):
+        return datasets.Features({name: _null_as_string(inner) for name, inner in feature.items()})
+    if isinstance(feature, Mapping):
+        return {name: _null_as_string(inner) for name, inner in feature.items()}
+    if isinstance(feature, datasets.List | datasets.LargeList):
+        return type(feature)(_null_as_string(feature.feature))
+    return datasets.Value("string") if getattr(feature, "dtype", None) == "null" else feature
+
+
+def _refuse_empty_shards(source: str, files: Sequence[str]) -> None:
+    """`datasets` cannot read a parquet file without rows, and does not say which it is."""
+    import pyarrow.parquet as pq
+
+    for file in files or sorted(glob.glob(os.path.join(glob.escape(source), "**", "*.parquet"), recursive=True)):
+        try:
+            num_rows = pq.read_metadata(file).num_rows
+        except (OSError, ValueError) as error:
+            raise ValueError(f"The shard {file!r} is no whole parquet file ({error}).") from error
+        if num_rows == 0:
+            raise ValueError(f"The shard {file!r} has no rows: remove it.")
+
+
 def _is_saved_to_disk(source: str) -> bool:
     return any(os.path.isfile(os.path.join(source, file)) for file in ("state.json", "dataset_dict.json"))
 
@@ -417,7 +485,26 @@ def _open_saved(source: str, split: str, streaming: bool) -> AnyDataset:
 def _matching_files(source: str) -> list[str]:
     if os.path.isfile(source):
         return [source]
+    if _RANGE.search(source):
+        return [file for each in _expanded(source) for file in _existing(each)]
     return sorted(file for file in glob.glob(source, recursive=True) if os.path.isfile(file))
+
+
+def _expanded(source: str) -> list[str]:
+    """Names with each number of the ranges in it, such as `{000..042}`, as WebDataset writes them."""
+    found = _RANGE.search(source)
+    if found is None:
+        return [source]
+    numbers = range(int(found[1]), int(found[2]) + 1)
+    names = (f"{source[: found.start()]}{number:0{len(found[1])}d}{source[found.end() :]}" for number in numbers)
+    return [name for each in names for name in _expanded(each)]
+
+
+def _existing(source: str) -> list[str]:
+    files = _matching_files(source)
+    if not files:
+        raise FileNotFoundError(f"There is no file {source!r}.")
+    return files
 
 
 def _builder_for(files: list[str]) -> str:
@@ -448,10 +535,18 @@ def _plain_error(error: Exception, source: str, split: str) -> Exception:
         return ValueError(_no_split(source, split, options[1]))
     if options and "BuilderConfig" in message:
         return ValueError(f"Dataset {source!r} has no such configuration (`name`); it has {options[1]}.")
+    if isinstance(error, datasets.exceptions.DatasetGenerationError):
+        return ValueError(f"Dataset {source!r} cannot be read: {_first_cause(error)}")
     if isinstance(error, datasets.exceptions.DataFilesNotFoundError) or type(error).__name__ == "EmptyDatasetError":
         return FileNotFoundError(f"Found no data files of a known type {where} {source!r}.")
     if isinstance(error, datasets.exceptions.DatasetNotFoundError):
         return FileNotFoundError(f"Cannot open dataset {source!r}: {message.splitlines()[0]}")
+    return error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
     return error
 
 

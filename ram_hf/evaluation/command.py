@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-column", default="image", metavar="NAME", help="(default: image)")
     parser.add_argument("--label-column", metavar="NAME", help="dots lead into structs (default: labels)")
     parser.add_argument("--label-columns", nargs="+", metavar="NAME", help="columns of 1, 0 and -1, instead")
+    parser.add_argument("--label-separator", metavar="TEXT", help="where the label column is one string of them")
     parser.add_argument("--boxes-column", metavar="NAME", help="boxes of labels: play the pointing game too")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: 32)")
     parser.add_argument("--num-workers", type=int, default=4, metavar="N", help="threads that decode (default: 4)")
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         image_column=args.image_column,
         label_column=args.label_column if args.label_column or args.label_columns else "labels",
         label_columns=args.label_columns,
+        label_separator=args.label_separator,
         boxes_column=args.boxes_column,
     )
     report = evaluate(

@@ -130,7 +130,7 @@ class EvaluationReport:
         """
         columns = {name: report.metrics() for name, report in self.settings.items()}
         rows = list(dict.fromkeys(row for metrics in columns.values() for row in metrics))
-        first_width = max(len("in percent"), *map(len, rows))
+        first_width = max(map(len, ["in percent", *rows]))
         widths = {name: max(len(name), len("100.00")) for name in columns}
         lines = ["  ".join(["in percent".ljust(first_width), *(name.rjust(widths[name]) for name in columns)])]
         lines.append("  ".join("-" * width for width in (first_width, *widths.values())))

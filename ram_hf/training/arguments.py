@@ -100,6 +100,9 @@ class RamTrainingArguments:
         default=None,
         metadata=_about("in place of `label_column`: columns of 1, 0, or -1 for unknown, each named as its label"),
     )
+    label_separator: str | None = field(
+        default=None, metadata=_about("what stands between the labels where `label_column` holds them in one string")
+    )
     boxes_column: str | None = field(
         default=None, metadata=_about("column with boxes of labels: evaluation plays the pointing game too")
     )

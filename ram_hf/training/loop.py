@@ -1,14 +1,17 @@
 """The training run, from top to bottom: prepare, step, log, save, evaluate."""
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, ProjectConfiguration, set_seed
 from transformers.utils import logging
 
+from ..atomic import lock
 from ..data.label_set import LabelSet
 from ..evaluation.report import EvaluationReport
 from ..interruption import stop_signals
@@ -30,6 +33,8 @@ from .step_counts import count_steps
 
 logger = logging.get_logger(__name__)
 
+_FEW_STEPS = 50
+_SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 _SAME_WHEN_RESUMED = (
     *("model", "dataset", "dataset_name", "data_files", "split", "streaming", "seed", "shuffle_buffer", "augment"),
     "image_size",
@@ -47,6 +52,7 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
         The evaluation at the end, or None without `eval_split`.
 
     Raises:
+        BlockingIOError: when another run writes into `output_dir`.
         FloatingPointError: when the loss or the gradient was not finite; the message says which and at which step.
             It comes when the step is logged, judged or saved, whichever is first, so that no such weights are kept.
         KeyboardInterrupt: when interrupted or terminated; a checkpoint is written first.
@@ -54,8 +60,13 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
         ValueError: when the arguments do not fit the data, the model or the checkpoint to go on from; or, after an
             epoch at most, when not one image has a seen label.
     """
-    # Prepare.
     accelerator, output_dir = _make_accelerator(arguments), Path(arguments.output_dir)
+    with lock(output_dir / ".training.lock") if accelerator.is_main_process else nullcontext():
+        return _train(arguments, accelerator, output_dir)
+
+
+def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir: Path) -> EvaluationReport | None:
+    # Prepare.
     set_seed(arguments.seed)
     label_set = LabelSet.from_options(arguments.seen_labels, arguments.unseen_labels)
     model, processor = prepare_model(arguments)
@@ -102,6 +113,11 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
     )
     if accelerator.is_main_process:
         logger.warning("Training %s steps on %s process(es).", steps.total, accelerator.num_processes)
+        if steps.total < _FEW_STEPS:
+            logger.warning(
+                "So few steps change next to nothing at the published learning rates: raise `num_epochs` or "
+                "`max_steps`, and for a small folder see examples/small.yaml of the package's repository."
+            )
 
     with learner.released_at_the_end(), loader, stop_signals() as stop_asked:
         if judge.is_due(progress, total_steps=steps.total):  # it could not be done when the step was
@@ -157,16 +173,35 @@ def _make_accelerator(arguments: RamTrainingArguments) -> Accelerator:
         cpu=not torch.accelerator.is_available(),  # or several processes without one would each train alone
         mixed_precision=arguments.mixed_precision,
         log_with=log_with,
+        # Or the environment would divide the gradients, and nothing would add them up.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         project_config=ProjectConfiguration(
             project_dir=arguments.output_dir, logging_dir=f"{arguments.output_dir}/logs"
         ),
     )
+    _check_environment(arguments, accelerator)
     if accelerator.is_main_process:
         Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
     if log_with is not None:
         accelerator.init_trackers("ram_hf")
     return accelerator
+
+
+def _check_environment(arguments: RamTrainingArguments, accelerator: Accelerator) -> None:
+    """Refuse what Accelerate was configured for and this loop does not do; tell what does not count."""
+    if accelerator.distributed_type in _SHARDED:
+        raise ValueError(
+            f"Accelerate is configured for {accelerator.distributed_type.value}, but a run keeps the whole model in "
+            "each process: what trains is small. Launch it without."
+        )
+    ambient = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
+    if ambient not in (None, str(arguments.gradient_accumulation_steps)) and accelerator.is_main_process:
+        logger.warning(
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS is %s, but `gradient_accumulation_steps` decides: %s.",
+            ambient,
+            arguments.gradient_accumulation_steps,
+        )
 
 
 def _experiment(arguments: RamTrainingArguments, label_set: LabelSet) -> dict[str, Any]:

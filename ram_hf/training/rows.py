@@ -36,6 +36,7 @@ def open_training(
         image_column=arguments.image_column,
         label_column=arguments.label_column,
         label_columns=arguments.label_columns,
+        label_separator=arguments.label_separator,
     )
     dataset, reader = spec.open()
     reader.check_labels(label_set.seen)
@@ -78,6 +79,7 @@ def evaluation_rows(arguments: RamTrainingArguments) -> DatasetSpec:
         image_column=arguments.image_column,
         label_column=arguments.label_column,
         label_columns=arguments.label_columns,
+        label_separator=arguments.label_separator,
         boxes_column=arguments.boxes_column,
     )
 

@@ -5,6 +5,8 @@ import re
 import tarfile
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -137,8 +139,9 @@ FEATURES = datasets.Features(
         ),
         (
             {"label_column": "caption"},
-            "The label column 'caption' holds string; expected a list of strings or of ClassLabel, or `label_columns` "
-            "for columns of 1, 0 and -1. The columns are 'image', 'caption', 'ids', 'objects'.",
+            "The label column 'caption' holds string; expected a list of strings or of ClassLabel, or "
+            "`label_separator` for a string of several, or `label_columns` for columns of 1, 0 and -1. "
+            "The columns are 'image', 'caption', 'ids', 'objects'.",
         ),
         ({"label_column": "ids"}, "The label column 'ids' holds a list of int64; expected"),
         ({"label_column": "objects"}, "The label column 'objects' holds a struct of 'bbox'; expected"),
@@ -327,3 +330,66 @@ def test_a_label_that_the_dataset_lacks_is_refused_where_it_knows_them_all():
     RowReader(features, label_column="label").check_labels(["cat"])
     with pytest.raises(ValueError, match=r"The dataset has no label 'dogs'\. Did you mean 'dog'\?"):
         RowReader(features, label_column="label").check_labels(["cat", "dogs"])
+
+
+def write_jsonl(file, labels: list[list[str]]) -> None:
+    file.write_text("".join(json.dumps({"image": "/a.jpg", "labels": each}) + "\n" for each in labels))
+
+
+def write_parquet(file, labels: list[list[str]]) -> None:
+    kind = pa.list_(pa.string() if any(labels) else pa.null())
+    pq.write_table(pa.table({"image": ["/a.jpg"] * len(labels), "labels": pa.array(labels, kind)}), file)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize(("ending", "write"), [("jsonl", write_jsonl), ("parquet", write_parquet)])
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_a_first_shard_without_any_label(tmp_path, streaming, ending, write, as_folder):
+    write(tmp_path / f"train-0.{ending}", [[], []])
+    write(tmp_path / f"train-1.{ending}", [["dog"], [], ["cat", "sun"]])
+    source = tmp_path if as_folder else tmp_path / f"*.{ending}"
+    dataset, reader = DatasetSpec(source, "train", label_column="labels", streaming=streaming).open()
+    assert [reader.read(row).labels for row in dataset] == [[], [], ["dog"], [], ["cat", "sun"]]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_shard_that_cannot_be_read_is_named(tmp_path, streaming):
+    write_parquet(tmp_path / "train-1.parquet", [["dog"]])
+    empty = pa.table({"image": pa.array([], pa.string()), "labels": pa.array([], pa.list_(pa.string()))})
+    pq.write_table(empty, tmp_path / "train-0.parquet")
+    for source in (tmp_path, tmp_path / "*.parquet"):
+        with pytest.raises(ValueError, match=r"train-0\.parquet' has no rows"):
+            open_dataset(source, split="train", streaming=streaming)
+    whole = (tmp_path / "train-1.parquet").read_bytes()
+    (tmp_path / "train-0.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"train-0\.parquet' is no whole parquet file"):
+        open_dataset(tmp_path, split="train", streaming=streaming)
+
+
+def test_shards_that_do_not_fit_each_other_say_so(tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", [["dog"]])
+    pq.write_table(pa.table({"image": [1], "labels": [3.5]}), tmp_path / "train-1.parquet")
+    with pytest.raises(ValueError, match=r"cannot be read: .*cast"):
+        open_dataset(tmp_path, split="train", streaming=False)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize(
+    ("separator", "cell"), [("|", "red car| dog |"), (", ", "red car, dog"), (";", "red car;dog;dog")]
+)
+def test_a_string_of_labels(tmp_path, streaming, separator, cell):
+    pq.write_table(pa.table({"image": ["/a.jpg"] * 2, "labels": [cell, ""]}), tmp_path / "train.parquet")
+    spec = DatasetSpec(tmp_path, "train", label_column="labels", streaming=streaming, label_separator=separator)
+    dataset, reader = spec.open()
+    assert [reader.read(row).labels for row in dataset] == [["red car", "dog"], []]
+    with pytest.raises(ValueError, match="`label_separator` for a string of several"):
+        dataclasses.replace(spec, label_separator=None).open()
+
+
+def test_ranges_of_shards(tmp_path):
+    for number in range(12):
+        write_parquet(tmp_path / f"part-{number:03d}.parquet", [[f"label {number}"]])
+    dataset = open_dataset(tmp_path / "part-{002..010}.parquet", split="train")
+    assert [row["labels"] for row in dataset] == [[f"label {number}"] for number in range(2, 11)]
+    with pytest.raises(FileNotFoundError, match=r"There is no file '.*part-012\.parquet'"):
+        open_dataset(tmp_path / "part-{010..013}.parquet", split="train")

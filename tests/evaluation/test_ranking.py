@@ -18,6 +18,7 @@ from ram_hf.evaluation.ranking import (
     top_k_mask,
     top_k_metrics,
 )
+from ram_hf.evaluation.report import EvaluationReport, evaluate_scores
 
 
 @st.composite
@@ -248,3 +249,12 @@ def test_1600_images_and_1000_labels_take_less_than_two_seconds():
     mean_average_precision(scores, targets)
     top_k_metrics(scores, targets, k=5)
     assert time.perf_counter() - start < 2  # 0.15 s on an idle core
+
+
+def test_a_report_without_any_metric_is_still_a_table():
+    report = EvaluationReport(
+        {"plain": evaluate_scores(np.ones((2, 2)), np.zeros((2, 2)), label_names=["a", "b"], ks=[])}
+    )
+    assert not report.metrics()
+    table = report.to_table(per_label=True)
+    assert "2 images hold none of them; 2 labels without a positive image left out of the means (a, b)" in table

@@ -9,9 +9,11 @@ import datasets
 import psutil
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
 from ram_hf import RamModel, RamProcessor
+from ram_hf.atomic import lock
 from ram_hf.data.sources import DatasetSpec
 from ram_hf.evaluation.by_name import evaluate
 from ram_hf.training.arguments import RamTrainingArguments
@@ -396,3 +398,32 @@ def test_a_broken_image_in_the_evaluation_takes_nothing_away(options, broken_cor
     facts = load_checkpoint(find_newest(checkpoints)).facts
     assert facts["judged"] == (4 if eval_steps else 0)
     assert (facts["best"] is not None) == bool(eval_steps)
+
+
+@pytest.mark.parametrize("ambient", ["4", "1", None])
+def test_the_environment_does_not_change_the_gradient(options, monkeypatch, caplog, ambient):
+    if ambient is not None:
+        monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", ambient)
+    train(RamTrainingArguments(**{**options, "max_steps": 1, "gradient_accumulation_steps": 2}))
+    norm = logged(Path(options["output_dir"]))[0]["gradient_norm"]
+    monkeypatch.delenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", raising=False)
+    assert ("`gradient_accumulation_steps` decides: 2" in caplog.text) == (ambient is not None)
+    train(RamTrainingArguments(**{**options, "max_steps": 1, "gradient_accumulation_steps": 2, "resume": False}))
+    assert logged(Path(options["output_dir"]))[0]["gradient_norm"] == pytest.approx(norm, rel=1e-5)
+
+
+def test_sharded_training_is_refused(options, monkeypatch):
+    monkeypatch.setattr("ram_hf.training.loop._SHARDED", (DistributedType.NO,))
+    with pytest.raises(ValueError, match="Accelerate is configured for NO, but a run keeps the whole model"):
+        train(RamTrainingArguments(**options))
+
+
+def test_two_runs_do_not_share_a_folder(options):
+    folder = Path(options["output_dir"])
+    folder.mkdir()
+    with lock(folder / ".training.lock"), pytest.raises(BlockingIOError, match=r"Another run .*training\.lock"):
+        train(RamTrainingArguments(**options))
+    assert not (folder / "metrics.jsonl").exists()
+    (folder / ".training.lock").touch()  # as a killed run leaves it
+    train(RamTrainingArguments(**{**options, "max_steps": 1}))
+    assert not (folder / ".training.lock").exists()

@@ -1,8 +1,13 @@
 """What a company with a folder of labelled pictures does: prepare, train, evaluate, each by the command line."""
 
 import json
+import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,3 +85,29 @@ def test_errors_are_one_line(tmp_path):
         assert result.stderr.splitlines()[-1].startswith("ram-hf: error: ")
         assert message in result.stderr
         assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("epochs", ["1", pytest.param(None, marks=pytest.mark.slow)])
+def test_readme_trains_on_a_small_folder(tmp_path, epochs):
+    """As printed, on the bundled model; the short run only sees that every command works."""
+    root = Path(__file__).parents[2]
+    section = (root / "README.md").read_text().split("\n### A small folder of your own\n")[1]
+    commands = re.search(r"```bash\n(.*?)```", section, flags=re.DOTALL).group(1).splitlines()
+    shutil.copytree(root / "examples", tmp_path / "examples")
+    environment = {**os.environ, "PYTHONPATH": str(root), "HF_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    precisions = []
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "ram-hf"
+        if epochs is not None and arguments[0] == "train":
+            arguments += ["--num_epochs", epochs, "--warmup_epochs", "0"]
+        done = subprocess.run(
+            [sys.executable, "-m", "ram_hf", *arguments],
+            **{"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False},
+        )
+        assert done.returncode == 0, done.stderr
+        precisions += [float(number) for number in re.findall(r"^mAP +([\d.]+)$", done.stdout, flags=re.MULTILINE)]
+        assert ("So few steps" in done.stderr) == (arguments[0] == "train" and epochs is not None)
+    before, after = precisions
+    if epochs is None:
+        assert after > before + 20
