@@ -98,12 +98,11 @@ def _identified(file: BinaryIO) -> ImageFile.ImageFile:
     prefix = file.read(_PREFIX)
     for name in known_formats():
         factory, accept = Image.OPEN[name]
-        accepted = accept is None or accept(prefix)
-        if not accepted or isinstance(accepted, str):  # a text says why this Pillow cannot
-            continue
-        file.seek(0)
-        with suppress(SyntaxError, IndexError, TypeError, struct.error):
-            return factory(file, "")
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # also of a file of a few bytes
+            accepted = accept is None or accept(prefix)
+            if accepted and not isinstance(accepted, str):  # a text says why this Pillow cannot
+                file.seek(0)
+                return factory(file, "")
     raise UnidentifiedImageError
 
 
