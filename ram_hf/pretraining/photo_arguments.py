@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from .photo_student import LOSSES
+from .small_clip import read_sizes
 
 
 @dataclass(kw_only=True)
@@ -10,7 +11,8 @@ class PhotoClipArguments:
     """Options of [`train_photo_clip`].
 
     Raises:
-        ValueError: when a stage has an unknown or a missing key, a loss an unknown name, or the decay is too long.
+        ValueError: when a stage or `sizes` has an unknown or a missing key, a loss an unknown name, or the decay is
+            too long.
     """
 
     photographs: str = field(metadata={"help": "folder of the decoded photographs"})
@@ -19,8 +21,8 @@ class PhotoClipArguments:
     output_dir: str = field(metadata={"help": "folder for checkpoints, log and the trained CLIP"})
     total_steps: int = field(metadata={"help": "length of the run; may grow when it goes on"})
     stages: list[dict[str, int]] = field(metadata={"help": "{image_size, from_step}: small images come first"})
+    sizes: dict[str, int] = field(metadata={"help": "the fields of ClipSizes"})
     loss_weights: dict[str, float] = field(metadata={"help": "weight of each term of the loss"})
-    sizes: dict[str, int] = field(default_factory=dict, metadata={"help": "fields of ClipSizes that differ"})
     decay_steps: int = field(default=0, metadata={"help": "steps at the end in which the rates fall to zero"})
     start_from: str | None = field(default=None, metadata={"help": "checkpoint to begin with, of another run"})
     whitening: float = field(
@@ -48,6 +50,7 @@ class PhotoClipArguments:
     log_steps: int = field(default=20, metadata={"help": "log every so many steps"})
 
     def __post_init__(self) -> None:
+        read_sizes(self.sizes)
         for stage in self.stages:
             if stage.keys() != {"image_size", "from_step"}:
                 raise ValueError(f"A stage must hold `image_size` and `from_step`, got {sorted(stage)}.")

@@ -17,13 +17,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.utils import logging
 
 from ..atomic import whole_folder
 from ..interruption import stop_signals
 from ..model.processing_ram import RamProcessor
-from ..training.checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoint
 from ..training.logbook import Logbook
 from ..training.optimization import set_learning_rates
 from .clip_tokenizer import learn_clip_tokenizer
@@ -32,15 +29,21 @@ from .photo_batches import PhotoBatches
 from .photo_judge import judge_photo_clip
 from .photo_labels import LabelBank, make_label_bank
 from .photo_schedule import constant_then_decay
-from .photo_student import ClipSizes, PhotoStudent, distillation_losses, make_clip
+from .photo_student import PhotoStudent, distillation_losses
 from .photographs import Photographs, held_back, open_photographs
+from .small_clip import (
+    ClipSizes,
+    load_state,
+    make_clip,
+    make_optimizers,
+    make_processor,
+    read_sizes,
+    save_clip,
+    save_state,
+)
 from .teacher import open_teacher_features
 
-logger = logging.get_logger(__name__)
-
-_PIXEL_MEAN = _PIXEL_STD = 0.5
 _PROCESSOR = "processor"
-_CHECKPOINTS = "checkpoints"
 
 
 def train_photo_clip(arguments: PhotoClipArguments) -> dict[str, float]:
@@ -79,10 +82,10 @@ class _Run:
         self.photographs = open_photographs(arguments.photographs)
         self.bank = _read_bank(self.photographs, Path(arguments.words))
         self.kept = held_back(self.photographs.files, every=arguments.held_back_every)
-        sizes = ClipSizes(**arguments.sizes)
+        sizes = read_sizes(arguments.sizes)
         self.processor = self._keep_processor(sizes)
         self._prepare_learning(sizes)
-        self.step = self._resume()
+        self.step = load_state(self.output_dir, self.student, self.optimizers, otherwise=arguments.start_from)
         self.logbook = Logbook(
             self.output_dir, self.accelerator, first_step=self.step, total_steps=arguments.total_steps
         )
@@ -95,7 +98,9 @@ class _Run:
         for folder in folders:
             if folder.is_dir():
                 return RamProcessor.from_pretrained(folder)
-        processor = _make_processor(self.photographs, self.bank, self.arguments.vocab_size, sizes)
+        texts = [*filter(None, self.photographs.captions), *self.bank.names]
+        tokenizer = learn_clip_tokenizer(texts, vocab_size=self.arguments.vocab_size)
+        processor = make_processor(tokenizer, sizes)
         with whole_folder(folders[0]) as unfinished:
             processor.save_pretrained(unfinished)
         return processor
@@ -121,9 +126,13 @@ class _Run:
         )
         clip = make_clip(self.processor.tokenizer, sizes, logit_scale=arguments.logit_scale)
         self.student = PhotoStudent(clip, features.maps.shape[-1]).to(device).train()
-        # On a CPU torch's fused attention is slow in bf16, in its gradient most: about half of a step went there.
-        clip.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
-        self.optimizers = make_optimizers(self.student, arguments)
+        self.optimizers = make_optimizers(
+            self.student,
+            clip,
+            matrix_learning_rate=arguments.matrix_learning_rate,
+            learning_rate=arguments.learning_rate,
+            weight_decay=arguments.weight_decay,
+        )
         self.schedule = constant_then_decay(
             warmup_steps=arguments.warmup_steps, decay_steps=arguments.decay_steps, total_steps=arguments.total_steps
         )
@@ -161,18 +170,13 @@ class _Run:
     def save(self, *, at_once: bool) -> None:
         """Write a checkpoint when it is time, or now."""
         if at_once or self.is_done or time.monotonic() - self.saved_at > 60 * self.arguments.save_minutes:
-            states = [optimizer.state_dict() for optimizer in self.optimizers]
-            checkpoint = Checkpoint(self.step, self.student.state_dict(), {}, states, [], {})
-            save_checkpoint(self.output_dir / _CHECKPOINTS, checkpoint, keep=2)
+            save_state(self.output_dir, self.step, self.student, self.optimizers)
             self.saved_at = time.monotonic()
 
     def finish(self) -> dict[str, float]:
         """Write the CLIP; returns how it is judged."""
-        clip = self.student.clip
-        clip.set_attn_implementation("sdpa")
-        clip.save_pretrained(self.output_dir)
-        self.processor.save_pretrained(self.output_dir)
-        judgement = self._judge(clip.config.vision_config.image_size)
+        save_clip(self.output_dir, self.student.clip, self.processor)
+        judgement = self._judge(self.student.clip.config.vision_config.image_size)
         self.logbook.close()
         return judgement
 
@@ -186,38 +190,6 @@ class _Run:
         self.logbook.restart_clock()
         return judgement
 
-    def _resume(self) -> int:
-        newest = find_newest(self.output_dir / _CHECKPOINTS) or self.arguments.start_from
-        if newest is None:
-            return 0
-        checkpoint = load_checkpoint(newest)
-        self.student.load_state_dict(checkpoint.weights)
-        for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
-            peaks = [group["peak_lr"] for group in optimizer.param_groups]  # rates are this run's own
-            optimizer.load_state_dict(state)
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["peak_lr"] = peak
-        logger.warning("Going on from %s.", newest)
-        return checkpoint.step
-
-
-def make_optimizers(student: PhotoStudent, arguments: PhotoClipArguments) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for the rest."""
-    clip = student.clip
-    layers = [*clip.vision_model.encoder.layers, *clip.text_model.encoder.layers]
-    matrices = [parameter for layer in layers for parameter in layer.parameters() if parameter.dim() == 2]
-    taken = {id(parameter) for parameter in matrices}
-    others = [parameter for parameter in student.parameters() if id(parameter) not in taken]
-    muon = torch.optim.Muon(
-        [{"params": matrices, "peak_lr": arguments.matrix_learning_rate, "name": "matrices"}],
-        weight_decay=arguments.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    adamw = torch.optim.AdamW(
-        [{"params": others, "peak_lr": arguments.learning_rate, "name": "others"}], betas=(0.9, 0.98), weight_decay=0.0
-    )
-    return [muon, adamw]
-
 
 def _read_bank(photographs: Photographs, words: Path) -> LabelBank:
     def read(name: str) -> Any:
@@ -229,17 +201,6 @@ def _read_bank(photographs: Photographs, words: Path) -> LabelBank:
         parents=read("hypernyms.json"),
         class_names=[name for _, name in sorted(read("wnid2name.json").items())],
     )
-
-
-def _make_processor(photographs: Photographs, bank: LabelBank, vocab_size: int, sizes: ClipSizes) -> RamProcessor:
-    captions = [caption for caption in photographs.captions if caption]
-    tokenizer = learn_clip_tokenizer([*captions, *bank.names], vocab_size=vocab_size)
-    tokenizer.model_max_length = sizes.context_length
-    size = {"height": sizes.image_size, "width": sizes.image_size}
-    image_processor = CLIPImageProcessorPil(
-        size=size, do_center_crop=False, image_mean=[_PIXEL_MEAN] * 3, image_std=[_PIXEL_STD] * 3
-    )
-    return RamProcessor(image_processor, tokenizer)
 
 
 def _encoders(student: PhotoStudent, *, compiled: bool) -> dict[str, Callable]:
@@ -257,4 +218,4 @@ def _told(loss: float, losses: dict[str, Tensor], student: PhotoStudent, rates: 
     }
 
 
-__all__ = ["make_optimizers", "train_photo_clip"]
+__all__ = ["train_photo_clip"]

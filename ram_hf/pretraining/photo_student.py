@@ -1,35 +1,17 @@
 """A small CLIP that learns from photographs, and the terms of what it is told about them."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPModel
 
 from ..model.ladder_adapter import main_stream_layer, value_attention
 from .photo_batches import PhotoBatch
+from .small_clip import LARGEST_LOGIT_SCALE
 
 LOSSES = ("image", "patches", "local_patches", "names", "local_names", "exact", "local_exact", "captions")
-_LARGEST_LOGIT_SCALE = 100.0  # as CLIP
-
-
-@dataclass(frozen=True)
-class ClipSizes:
-    """Sizes of both towers; a text has at most `context_length` tokens."""
-
-    image_size: int = 96
-    patch_size: int = 12
-    vision_width: int = 256
-    vision_layers: int = 8
-    vision_heads: int = 4
-    text_width: int = 192
-    text_layers: int = 4
-    text_heads: int = 3
-    projection_dim: int = 256
-    context_length: int = 32
 
 
 class PhotoStudent(nn.Module):
@@ -65,7 +47,7 @@ class PhotoStudent(nn.Module):
     @property
     def logit_scale(self) -> Tensor:
         """Factor on similarities."""
-        return self.clip.logit_scale.exp().clamp(max=_LARGEST_LOGIT_SCALE)
+        return self.clip.logit_scale.exp().clamp(max=LARGEST_LOGIT_SCALE)
 
 
 def encode_streams(clip: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,36 +60,6 @@ def encode_streams(clip: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, Tenso
         local = local + value_attention(layer.self_attn, values)
     project = clip.visual_projection
     return project(vision.post_layernorm(main)), project(vision.post_layernorm(local))
-
-
-def make_clip(tokenizer: CLIPTokenizer, sizes: ClipSizes, *, logit_scale: float) -> CLIPModel:
-    """A CLIP of random weights."""
-    config = CLIPConfig(
-        projection_dim=sizes.projection_dim,
-        logit_scale_init_value=math.log(logit_scale),
-        vision_config={
-            "image_size": sizes.image_size,
-            "patch_size": sizes.patch_size,
-            "hidden_size": sizes.vision_width,
-            "intermediate_size": 4 * sizes.vision_width,
-            "num_hidden_layers": sizes.vision_layers,
-            "num_attention_heads": sizes.vision_heads,
-            "projection_dim": sizes.projection_dim,
-        },
-        text_config={
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": sizes.context_length,
-            "hidden_size": sizes.text_width,
-            "intermediate_size": 4 * sizes.text_width,
-            "num_hidden_layers": sizes.text_layers,
-            "num_attention_heads": sizes.text_heads,
-            "projection_dim": sizes.projection_dim,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-        },
-    )
-    return CLIPModel(config)
 
 
 def distillation_losses(
@@ -180,10 +132,8 @@ def _caption_loss(image_embeds: Tensor, caption_embeds: Tensor, logit_scale: Ten
 
 __all__ = [
     "LOSSES",
-    "ClipSizes",
     "PhotoStudent",
     "distillation_losses",
     "encode_streams",
-    "make_clip",
     "pooled_over_patches",
 ]

@@ -7,7 +7,7 @@ A CLIP for real images takes other means; this one knows a small world within an
 import itertools
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,53 +19,49 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.utils import logging
+from transformers import CLIPModel, CLIPTokenizer
 
 from ..evaluation.ranking import mean_average_precision
 from ..interruption import stop_signals
 from ..model.processing_ram import DEFAULT_LABEL_TEMPLATE, RamProcessor
 from ..scenes.renderer import SceneRenderer
-from ..training.checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoint
 from ..training.logbook import Logbook
 from ..training.optimization import cosine_with_warmup, set_learning_rates
 from .scene_pairs import PairBatch, ScenePairs, train_tokenizer
+from .small_clip import (
+    LARGEST_LOGIT_SCALE,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    load_state,
+    make_clip,
+    make_optimizers,
+    make_processor,
+    read_sizes,
+    save_clip,
+    save_state,
+)
 
-logger = logging.get_logger(__name__)
-
-_PIXEL_MEAN = _PIXEL_STD = 0.5
-_LARGEST_LOGIT_SCALE = 100.0  # as CLIP
 _JUDGED_SCENES, _JUDGED_AT_ONCE = 512, 128  # of each kind, from the training split
 _JUDGED_SEED = 2**32  # no batch's
 
 
 @dataclass(kw_only=True)
 class ClipPretrainingArguments:
-    """Everything the run is told; the sizes fit `ram-tiny`.
+    """Everything the run is told.
 
     Raises:
-        ValueError: when a stage has an unknown or a missing key.
+        ValueError: when a stage has an unknown or a missing key, or `sizes`.
     """
 
     source: str = field(metadata={"help": "folder with the parts of scenes"})
     output_dir: str = field(metadata={"help": "folder for checkpoints, log and the trained CLIP"})
+    sizes: dict[str, int] = field(metadata={"help": "the fields of ClipSizes"})
     stages: list[dict[str, Any]] = field(
         metadata={
             "help": "what is learned in turn: {steps, image_size, scene_share, object_sizes}; small pictures of "
             "single things cost little and come first"
         }
     )
-    image_size: int = field(default=64, metadata={"help": "side of the pictures that the CLIP takes, pixels"})
-    patch_size: int = field(default=8, metadata={"help": "side of a patch, pixels"})
-    vision_width: int = field(default=192, metadata={"help": "hidden size of the vision tower"})
-    vision_layers: int = field(default=6, metadata={"help": "layers of the vision tower"})
-    vision_heads: int = field(default=3, metadata={"help": "attention heads of the vision tower"})
-    text_width: int = field(default=128, metadata={"help": "hidden size of the text tower"})
-    text_layers: int = field(default=4, metadata={"help": "layers of the text tower"})
-    text_heads: int = field(default=2, metadata={"help": "attention heads of the text tower"})
-    projection_dim: int = field(default=128, metadata={"help": "joint width"})
-    context_length: int = field(default=32, metadata={"help": "longest text, tokens"})
     vocab_size: int = field(default=2000, metadata={"help": "tokens of the byte-pair vocabulary"})
     logit_scale: float = field(default=30.0, metadata={"help": "factor on similarities at the start; it is learned"})
     batch_size: int = field(default=512, metadata={"help": "pictures of a step"})
@@ -83,6 +79,7 @@ class ClipPretrainingArguments:
     log_steps: int = field(default=50, metadata={"help": "log every so many steps"})
 
     def __post_init__(self) -> None:
+        read_sizes(self.sizes)
         known = {"steps", "image_size", "scene_share", "object_sizes"}
         for number, stage in enumerate(self.stages):
             if not {"steps", "image_size"} <= stage.keys() <= known:
@@ -112,29 +109,35 @@ def pretrain_clip(arguments: ClipPretrainingArguments) -> dict[str, float]:
     set_seed(arguments.seed)
     output_dir = Path(arguments.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    renderer = SceneRenderer(arguments.source, size=arguments.image_size)
-    processor = _make_processor(renderer, arguments)
-    model = _make_clip(processor.tokenizer, arguments).to(accelerator.device)
-    # On a CPU torch's fused attention is slow in bf16, in its gradient most: about half of a step went there.
-    model.set_attn_implementation("eager" if accelerator.device.type == "cpu" else "sdpa")
-    optimizers = _make_optimizers(model, arguments)
+    sizes = read_sizes(arguments.sizes)
+    renderer = SceneRenderer(arguments.source, size=sizes.image_size)
+    tokenizer = train_tokenizer(renderer, vocab_size=arguments.vocab_size, seed=arguments.seed)
+    processor = make_processor(tokenizer, sizes)
+    model = make_clip(tokenizer, sizes, logit_scale=arguments.logit_scale).to(accelerator.device)
+    optimizers = make_optimizers(
+        model,
+        model,
+        matrix_learning_rate=arguments.matrix_learning_rate,
+        learning_rate=arguments.learning_rate,
+        weight_decay=arguments.weight_decay,
+    )
     total_steps = sum(stage["steps"] for stage in arguments.stages)
     schedule = cosine_with_warmup(
         warmup_steps=arguments.warmup_steps, total_steps=total_steps, warmup_learning_rate=0.0
     )
-    step = _resume(output_dir / "checkpoints", model, optimizers)
+    step = load_state(output_dir, model, optimizers)
     logbook = Logbook(output_dir, accelerator, first_step=step, total_steps=total_steps)
     encode_images, encode_texts = _encoders(model, compiled=arguments.compile)
 
     with stop_signals() as stop_asked:
-        for batch in _batches(arguments, processor.tokenizer, step):
+        for batch in _batches(arguments, tokenizer, step):
             # Step.
             rates = set_learning_rates(optimizers, schedule, step)
             with accelerator.autocast():
                 pixels = batch.pixels.to(accelerator.device).float() / 255
-                image_features = encode_images((pixels - _PIXEL_MEAN) / _PIXEL_STD)
+                image_features = encode_images((pixels - PIXEL_MEAN) / PIXEL_STD)
                 text_features = encode_texts(batch.input_ids.to(accelerator.device))
-            scale = model.logit_scale.exp().clamp(max=_LARGEST_LOGIT_SCALE)
+            scale = model.logit_scale.exp().clamp(max=LARGEST_LOGIT_SCALE)
             loss = contrastive_loss(image_features, text_features, batch.named.to(accelerator.device), scale)
             value = loss.item()
             if not math.isfinite(value):
@@ -154,13 +157,11 @@ def pretrain_clip(arguments: ClipPretrainingArguments) -> dict[str, float]:
                 _log_judgement(step, judge_clip(model, processor, renderer), logbook)
             stopped = stop_asked()
             if stopped or step % arguments.save_steps == 0 or step == total_steps:
-                _save(output_dir / "checkpoints", step, model, optimizers)
+                save_state(output_dir, step, model, optimizers)
             if stopped and step < total_steps:
                 raise KeyboardInterrupt(f"stopped at step {step}; run the same command again to go on")
 
-    model.set_attn_implementation("sdpa")
-    model.save_pretrained(output_dir)
-    processor.save_pretrained(output_dir)
+    save_clip(output_dir, model, processor)
     judgement = judge_clip(model, processor, renderer)
     _log_judgement(step, judgement, logbook)
     logbook.close()
@@ -231,66 +232,6 @@ def judge_clip(model: CLIPModel, processor: RamProcessor, renderer: SceneRendere
     return found
 
 
-def _make_processor(renderer: SceneRenderer, arguments: ClipPretrainingArguments) -> RamProcessor:
-    tokenizer = train_tokenizer(renderer, vocab_size=arguments.vocab_size, seed=arguments.seed)
-    tokenizer.model_max_length = arguments.context_length
-    size = {"height": arguments.image_size, "width": arguments.image_size}
-    image_processor = CLIPImageProcessorPil(
-        size=size, do_center_crop=False, image_mean=[_PIXEL_MEAN] * 3, image_std=[_PIXEL_STD] * 3
-    )
-    return RamProcessor(image_processor, tokenizer)
-
-
-def _make_clip(tokenizer: CLIPTokenizer, arguments: ClipPretrainingArguments) -> CLIPModel:
-    config = CLIPConfig(
-        projection_dim=arguments.projection_dim,
-        logit_scale_init_value=math.log(arguments.logit_scale),
-        vision_config={
-            "image_size": arguments.image_size,
-            "patch_size": arguments.patch_size,
-            "hidden_size": arguments.vision_width,
-            "intermediate_size": 4 * arguments.vision_width,
-            "num_hidden_layers": arguments.vision_layers,
-            "num_attention_heads": arguments.vision_heads,
-            "projection_dim": arguments.projection_dim,
-        },
-        text_config={
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": arguments.context_length,
-            "hidden_size": arguments.text_width,
-            "intermediate_size": 4 * arguments.text_width,
-            "num_hidden_layers": arguments.text_layers,
-            "num_attention_heads": arguments.text_heads,
-            "projection_dim": arguments.projection_dim,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-        },
-    )
-    return CLIPModel(config).train()
-
-
-def _make_optimizers(model: CLIPModel, arguments: ClipPretrainingArguments) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for the rest.
-
-    In the first 200 steps of 512 small images Muon took the loss to 4.2, AdamW to 5.0: with an hour to spend that is
-    the difference between a CLIP that knows its world and one that does not.
-    """
-    layers = [*model.vision_model.encoder.layers, *model.text_model.encoder.layers]
-    matrices = [parameter for layer in layers for parameter in layer.parameters() if parameter.dim() == 2]
-    taken = {id(parameter) for parameter in matrices}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
-    muon = torch.optim.Muon(
-        [{"params": matrices, "peak_lr": arguments.matrix_learning_rate, "name": "matrices"}],
-        weight_decay=arguments.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    adamw = torch.optim.AdamW(
-        [{"params": others, "peak_lr": arguments.learning_rate, "name": "others"}], betas=(0.9, 0.98), weight_decay=0.0
-    )
-    return [muon, adamw]
-
-
 def _encoders(model: CLIPModel, *, compiled: bool) -> list[Callable[[Tensor], Tensor]]:
     def encode_images(pixel_values: Tensor) -> Tensor:
         return model.get_image_features(pixel_values, interpolate_pos_encoding=True).pooler_output
@@ -328,26 +269,6 @@ def _batches(arguments: ClipPretrainingArguments, tokenizer: CLIPTokenizer, done
 
 def _leave_interruptions(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the workers too, and is the main process's to act on
-
-
-def _resume(folder: Path, model: CLIPModel, optimizers: Sequence[torch.optim.Optimizer]) -> int:
-    newest = find_newest(folder)
-    if newest is None:
-        return 0
-    checkpoint = load_checkpoint(newest)
-    model.load_state_dict(checkpoint.weights)
-    for optimizer, state in zip(optimizers, checkpoint.optimizers, strict=True):
-        peaks = [group["peak_lr"] for group in optimizer.param_groups]  # rates are this run's own
-        optimizer.load_state_dict(state)
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["peak_lr"] = peak
-    logger.warning("Going on from %s.", newest)
-    return checkpoint.step
-
-
-def _save(folder: Path, step: int, model: CLIPModel, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    states = [optimizer.state_dict() for optimizer in optimizers]
-    save_checkpoint(folder, Checkpoint(step, model.state_dict(), {}, states, [], {}), keep=2)
 
 
 def _log_judgement(step: int, judgement: dict[str, float], logbook: Logbook) -> None:

@@ -20,9 +20,10 @@ from ram_hf.pretraining.photo_batches import PhotoBatches
 from ram_hf.pretraining.photo_clip import train_photo_clip
 from ram_hf.pretraining.photo_labels import make_label_bank
 from ram_hf.pretraining.photo_schedule import constant_then_decay
-from ram_hf.pretraining.photo_student import LOSSES, ClipSizes, PhotoStudent, distillation_losses, make_clip
+from ram_hf.pretraining.photo_student import LOSSES, PhotoStudent, distillation_losses
 from ram_hf.pretraining.photo_views import draw_views, epoch_rows
 from ram_hf.pretraining.photographs import decode_photographs, open_photographs
+from ram_hf.pretraining.small_clip import make_clip, read_sizes
 from ram_hf.pretraining.teacher import compute_teacher_features, open_teacher_features
 from tests.pretraining.drawn_photographs import EXACT, ColourTeacher, write_files, write_words
 
@@ -78,16 +79,13 @@ def bank(source):
     )
 
 
-@pytest.fixture(scope="module")
-def batches(source, bank):
-    photographs = open_photographs(source / "photographs")
-    tokenizer = learn_clip_tokenizer(["apple leaf sea sand fruit water"], vocab_size=560)
+def batches_of(source, bank, rows):
     return PhotoBatches(
-        photographs,
+        open_photographs(source / "photographs"),
         open_teacher_features(source / "teacher"),
         bank,
-        np.arange(len(photographs)),
-        tokenizer,
+        rows,
+        learn_clip_tokenizer(["apple leaf sea sand fruit water"], vocab_size=560),
         batch_size=20,
         captioned_share=0.4,
         names_at_once=5,
@@ -98,6 +96,11 @@ def batches(source, bank):
         least_area=0.5,
         seed=0,
     )
+
+
+@pytest.fixture(scope="module")
+def batches(source, bank):
+    return batches_of(source, bank, np.arange(96))
 
 
 def test_a_thing_goes_by_what_it_is_a_kind_of_too(source, bank):
@@ -154,29 +157,14 @@ def test_batches_follow_from_their_number_alone(batches):
     assert not torch.equal(first.pixels, other.pixels)
 
 
-def test_a_batch_needs_photographs_of_both_kinds(batches):
+def test_a_batch_needs_photographs_of_both_kinds(source, bank):
     with pytest.raises(ValueError, match="12 other photographs of each batch are asked for"):
-        PhotoBatches(
-            batches.photographs,
-            batches.features,
-            batches.bank,
-            np.arange(48),
-            batches.tokenizer,
-            batch_size=20,
-            captioned_share=0.4,
-            names_at_once=5,
-            teacher_share=0.5,
-            name_length=12,
-            caption_length=16,
-            patch_size=4,
-            least_area=0.5,
-            seed=0,
-        )
+        batches_of(source, bank, np.arange(48))
 
 
 def test_a_student_that_sees_what_the_teacher_saw_has_nothing_to_learn_of_it(batches):
     torch.manual_seed(0)
-    student = PhotoStudent(make_clip(batches.tokenizer, ClipSizes(**SIZES), logit_scale=10.0), 3)
+    student = PhotoStudent(make_clip(batches.tokenizer, read_sizes(SIZES), logit_scale=10.0), 3)
     batch = batches.batch(0, image_size=16)
     patches = batch.maps.flatten(1, 2)
     seen = (torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1), patches)
@@ -193,7 +181,7 @@ def test_a_student_that_sees_what_the_teacher_saw_has_nothing_to_learn_of_it(bat
 
 def test_a_student_encodes_as_clip_and_as_ram_do(batches, tmp_path):
     torch.manual_seed(0)
-    clip = make_clip(batches.tokenizer, ClipSizes(**SIZES), logit_scale=10.0).eval()
+    clip = make_clip(batches.tokenizer, read_sizes(SIZES), logit_scale=10.0).eval()
     pixels = batches.batch(0, image_size=16).pixels
     clip.save_pretrained(tmp_path)
     ram = RamModel.from_clip(tmp_path).eval()

@@ -18,14 +18,9 @@ from ram_hf import RamModel, RamProcessor, cli
 from ram_hf.pretraining.scene_clip import ClipPretrainingArguments, contrastive_loss, pretrain_clip
 from tests.scene_source import write_bare_source
 
-SIZES = {
-    "image_size": 32,
-    "vision_width": 32,
-    "vision_layers": 2,
-    "vision_heads": 2,
-    "text_width": 32,
-    "text_layers": 2,
-    "projection_dim": 16,
+SIZES = {"image_size": 32, "patch_size": 8, "vision_width": 32, "vision_layers": 2, "vision_heads": 2}
+SIZES |= {"text_width": 32, "text_layers": 2, "text_heads": 2, "projection_dim": 16, "context_length": 32}
+OPTIONS = {
     "vocab_size": 600,
     "batch_size": 24,
     "num_workers": 0,
@@ -48,7 +43,8 @@ def source(tmp_path_factory):
 
 @pytest.fixture
 def arguments(source, tmp_path):
-    return ClipPretrainingArguments(source=str(source), output_dir=str(tmp_path / "clip"), stages=STAGES, **SIZES)
+    output_dir = str(tmp_path / "clip")
+    return ClipPretrainingArguments(source=str(source), output_dir=output_dir, sizes=SIZES, stages=STAGES, **OPTIONS)
 
 
 def test_the_loss_is_clips_where_every_picture_has_a_thing_of_its_own():
@@ -101,7 +97,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(arguments, tmp_path, monkeypa
     arguments.output_dir = str(tmp_path / "again")
     from ram_hf.pretraining import scene_clip
 
-    save, steps = scene_clip._save, []
+    save, steps = scene_clip.save_state, []
 
     def save_and_stop(folder, step, *args):
         save(folder, step, *args)
@@ -110,7 +106,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(arguments, tmp_path, monkeypa
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(scene_clip, "_save", save_and_stop)
+        patch.setattr(scene_clip, "save_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             pretrain_clip(arguments)
     assert steps == [4, 8]
@@ -121,7 +117,20 @@ def test_a_stopped_run_goes_on_to_the_same_weights(arguments, tmp_path, monkeypa
 
 def test_a_stage_says_what_it_lacks(source, tmp_path):
     with pytest.raises(ValueError, match=r"Stage 0 must hold `steps` and `image_size`.*got \['size', 'steps'\]"):
-        ClipPretrainingArguments(source=str(source), output_dir="x", stages=[{"steps": 1, "size": 32}])
+        ClipPretrainingArguments(source=str(source), output_dir="x", sizes=SIZES, stages=[{"steps": 1, "size": 32}])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"image_sise": 32}, r"`sizes` must name \['context_length', .*got \['image_sise'\]"),
+        ({**SIZES, "patch_size": 8.0}, r"`sizes.patch_size` must be a positive integer, got 8.0"),
+        ({**SIZES, "text_layers": 0}, r"`sizes.text_layers` must be a positive integer, got 0"),
+    ],
+)
+def test_sizes_are_checked_by_name(source, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        ClipPretrainingArguments(source=str(source), output_dir="x", sizes=sizes, stages=STAGES)
 
 
 def test_the_shipped_configuration_is_read(source, tmp_path, monkeypatch):
@@ -132,13 +141,13 @@ def test_the_shipped_configuration_is_read(source, tmp_path, monkeypatch):
     (arguments,) = seen
     assert (arguments.source, arguments.output_dir) == (str(source), "out")
     assert isinstance(arguments.matrix_learning_rate, float)
-    assert arguments.stages[-1]["image_size"] == arguments.image_size
+    assert arguments.stages[-1]["image_size"] == arguments.sizes["image_size"]
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(source, tmp_path):
-    config = {"source": str(source), "output_dir": str(tmp_path / "clip"), **SIZES, "num_workers": 1}
-    config["stages"] = [{"steps": 100_000, "image_size": 32}]
+    config = {"source": str(source), "output_dir": str(tmp_path / "clip"), **OPTIONS, "num_workers": 1}
+    config |= {"sizes": SIZES, "stages": [{"steps": 100_000, "image_size": 32}]}
     (tmp_path / "clip.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "ram_hf", "pretrain", "clip-on-scenes", "--config", str(tmp_path / "clip.yaml")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
