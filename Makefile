@@ -40,8 +40,11 @@ $(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
 	$(VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e .
 	touch $@
 
+# With the source distribution of transformers, whose common tests are run against our classes (tests/common).
 $(VENV)/.dev: $(VENV)/.demo
 	$(VENV)/bin/pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/pip download $(PIP_FLAGS) --no-deps --no-binary transformers \
+		--dest $(VENV)/source-distributions $$(grep '^transformers==' constraints.txt)
 	touch $@
 
 # The oldest transformers that is supported, with the Hub client and the tokenizers that it asks for.

@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from ram_hf import RamModel, convert_original_checkpoint
 from ram_hf.conversion.tensor_names import rename_tensor
+from ram_hf.model.layer_record import LayerRecord
 from ram_hf.model.optimal_transport import cost_from_similarity, sinkhorn, teacher_cost
 
 BOUNDS = {"eval": 2e-5, "teacher": 2e-5, "train": 1e-3, "grad": 1e-3}
@@ -42,7 +43,7 @@ def eval_values(model: RamModel, expected: dict, meta: dict) -> dict[str, torch.
     label_features = model.get_label_features(input_ids)
     values = {
         "eval.label_features": label_features,
-        "eval.image_features": model.get_image_features(pixel_values),
+        "eval.image_features": model.get_image_features(pixel_values).pooler_output,
         "eval.patch_features": model.get_patch_features(pixel_values, label_features),
     }
     for name, labels in {"seen": slice(seen), "unseen": slice(seen, None), "all": slice(None)}.items():
@@ -75,7 +76,7 @@ def train_values(model: RamModel, expected: dict, meta: dict) -> dict[str, torch
     pixel_values, input_ids = expected["pixel_values"], expected["input_ids"]
     config, seen = model.config, meta["seen"]
     with torch.no_grad():
-        streams = model.image_encoder.encode_below(model.clip, model.ladder, pixel_values, False)
+        streams = model.image_encoder.encode_below(model.clip, model.ladder, pixel_values, False, LayerRecord())
         teacher_patches = model.image_encoder.encode_for_teacher(model.clip, model.ladder, streams)
         teacher_labels = model.label_encoder.encode_for_teacher(model.clip, model.prompts, input_ids)
         embeds = [torch.nn.functional.normalize(features, dim=-1) for features in (teacher_patches, teacher_labels)]

@@ -44,7 +44,8 @@ MODEL_ARROWS = {
     "colour_profiles": set(),
     "png_chunks": set(),
     "ladder_adapter": {"clip_attention", "configuration_ram", "optimal_transport"},
-    "image_encoder": {"clip_attention", "ladder_adapter", "own_weight"},
+    "image_encoder": {"clip_attention", "ladder_adapter", "layer_record", "own_weight"},
+    "layer_record": set(),
     "matching": {"configuration_ram", "optimal_transport"},
 }
 NEVER_BY_THE_PROCESSOR = {"modeling_ram", "ladder_adapter", "label_encoder", "optimal_transport", "losses"}

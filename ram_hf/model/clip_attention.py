@@ -16,8 +16,14 @@ def split_heads(states: Tensor, attention: CLIPAttention) -> Tensor:
 
 
 def attend(
-    attention: CLIPAttention, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None
-) -> Tensor:
+    attention: CLIPAttention,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None = None,
+    *,
+    output_weights: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention by CLIP's own choice of kernel, so that `attn_implementation` keeps its meaning.
 
     Args:
@@ -27,17 +33,19 @@ def attend(
         keys: shape (B, heads, M, d_head).
         values: shape (B, heads, M, d_head).
         mask: added to the scores, broadcast to (B, heads, N, M).
+        output_weights: return the weights too, which "eager" alone has: it stands in for the others.
 
     Returns:
-        Shape (B, N, heads * d_head), before the output projection.
+        What was attended to, before the output projection, (B, N, heads * d_head), and the weights, (B, heads, N, M),
+        or None.
     """
-    implementation = attention.config._attn_implementation
+    implementation = "eager" if output_weights else attention.config._attn_implementation
     if mask is not None and implementation not in _TAKE_ANY_MASK:
         implementation = "sdpa"
     kernel: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
     dropout = attention.dropout if attention.training else 0.0
-    output, _ = kernel(attention, queries, keys, values, mask, scaling=attention.scale, dropout=dropout)
-    return output.flatten(2)
+    output, weights = kernel(attention, queries, keys, values, mask, scaling=attention.scale, dropout=dropout)
+    return output.flatten(2), weights if output_weights else None
 
 
 def keys_and_values(

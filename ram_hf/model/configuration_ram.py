@@ -103,6 +103,7 @@ class RamConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = [  # noqa: RUF012
         *("global_logits", "local_logits", "image_embeds", "patch_embeds", "label_embeds"),
         *("patch_marginal", "transport_plan", "global_loss", "local_loss"),
+        *("logits_per_text", "text_embeds", "vision_model_output", "text_model_output"),
     ]
 
     clip_config: dict | CLIPConfig | None = None
@@ -142,6 +143,16 @@ class RamConfig(PreTrainedConfig):
             # pipeline is installed.
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
+
+    @property
+    def vision_config(self) -> CLIPVisionConfig:
+        """Shape of CLIP's vision tower, where code written for CLIP looks for it."""
+        return self.clip_config.vision_config
+
+    @property
+    def text_config(self) -> CLIPTextConfig:
+        """Shape of CLIP's text tower."""
+        return self.clip_config.text_config
 
     def patch_grid(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
         """Rows and columns of patches of an image that size, in pixels; of the model's own where left out."""

@@ -1,12 +1,29 @@
 """Recover: images through CLIP's frozen vision tower, with the local stream and the ladder beside it."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from transformers import CLIPModel
 
 from .clip_attention import as_checkpoint_input, trains
 from .ladder_adapter import TwoStreamLayer, local_stream_layer, main_stream_layer, value_attention
+from .layer_record import LayerRecord
 from .own_weight import own_weight
+
+
+class EncodedImages(NamedTuple):
+    """Result of [`ImageEncoder.encode`], not normalised.
+
+    Attributes:
+        image_features: (B, D), the projected class token.
+        patch_features: (B, P, D), patches row by row.
+        tokens: (B, 1 + P, W), the main stream behind the last layer, class token first.
+    """
+
+    image_features: Tensor
+    patch_features: Tensor
+    tokens: Tensor
 
 
 class ImageEncoder(nn.Module):
@@ -21,17 +38,29 @@ class ImageEncoder(nn.Module):
         self.plain_layer = TwoStreamLayer()
 
     def encode_whole(
-        self, clip: CLIPModel, ladder: nn.ModuleDict, pixel_values: Tensor, interpolate_pos_encoding: bool
-    ) -> Tensor:
-        """Features (B, D) of the class token alone, without the local stream."""
+        self,
+        clip: CLIPModel,
+        ladder: nn.ModuleDict,
+        pixel_values: Tensor,
+        interpolate_pos_encoding: bool,
+        record: LayerRecord,
+    ) -> tuple[Tensor, Tensor]:
+        """The main stream alone: features (B, D) of the class token, and all tokens (B, 1 + P, W)."""
         main = _embed(clip, pixel_values, interpolate_pos_encoding)
+        record.add(main)
         for index, layer in enumerate(clip.vision_model.encoder.layers):
             tokens = own_weight(ladder[str(index)], "tokens") if str(index) in ladder else None
-            main, _ = main_stream_layer(layer, main, extra_tokens=tokens)
-        return _project(clip, main[:, 0])
+            main, _, weights = main_stream_layer(layer, main, extra_tokens=tokens, output_attentions=record.attentions)
+            record.add(main, weights)
+        return _project(clip, main[:, 0]), main
 
     def encode_below(
-        self, clip: CLIPModel, ladder: nn.ModuleDict, pixel_values: Tensor, interpolate_pos_encoding: bool
+        self,
+        clip: CLIPModel,
+        ladder: nn.ModuleDict,
+        pixel_values: Tensor,
+        interpolate_pos_encoding: bool,
+        record: LayerRecord,
     ) -> tuple[Tensor, Tensor]:
         """Both streams below the first ladder layer, where student and teacher are the same computation.
 
@@ -41,9 +70,11 @@ class ImageEncoder(nn.Module):
         main = _embed(clip, pixel_values, interpolate_pos_encoding)
         if self.plain_layer.gradient_checkpointing and trains(clip.vision_model):
             main = as_checkpoint_input(main)
+        record.add(main)
         local = main[:, 1:]
         for layer in clip.vision_model.encoder.layers[: _first_ladder_layer(clip, ladder)]:
-            main, local = self.plain_layer(main, local, clip_layer=layer)
+            main, local, weights = self.plain_layer(main, local, clip_layer=layer, output_attentions=record.attentions)
+            record.add(main, weights)
         return main, local
 
     def encode(
@@ -53,7 +84,8 @@ class ImageEncoder(nn.Module):
         streams: tuple[Tensor, Tensor],
         label_features: Tensor,
         grid: tuple[int, int],
-    ) -> tuple[Tensor, Tensor]:
+        record: LayerRecord,
+    ) -> EncodedImages:
         """The layers from the first ladder layer on, with the ladder.
 
         Args:
@@ -62,20 +94,20 @@ class ImageEncoder(nn.Module):
             streams: from [`encode_below`].
             label_features: shape (L, D); the adapters read them.
             grid: rows and columns of the patch map.
-
-        Returns:
-            Image features (B, D) and patch features (B, P, D), not normalised.
+            record: that [`encode_below`] has begun.
         """
         main, local = streams
         if self.plain_layer.gradient_checkpointing:
             main = as_checkpoint_input(main)
         first = _first_ladder_layer(clip, ladder)
         for index, layer in enumerate(clip.vision_model.encoder.layers[first:], start=first):
+            options = {"clip_layer": layer, "output_attentions": record.attentions}
             if str(index) in ladder:
-                main, local = ladder[str(index)](main, local, label_features, grid=grid, clip_layer=layer)
+                main, local, weights = ladder[str(index)](main, local, label_features, grid=grid, **options)
             else:
-                main, local = self.plain_layer(main, local, clip_layer=layer)
-        return _project(clip, main[:, 0]), _project(clip, local)
+                main, local, weights = self.plain_layer(main, local, **options)
+            record.add(main, weights)
+        return EncodedImages(_project(clip, main[:, 0]), _project(clip, local), main)
 
     @torch.no_grad()
     def encode_for_teacher(self, clip: CLIPModel, ladder: nn.ModuleDict, streams: tuple[Tensor, Tensor]) -> Tensor:
@@ -83,7 +115,7 @@ class ImageEncoder(nn.Module):
         main, local = streams
         *layers, last = clip.vision_model.encoder.layers[_first_ladder_layer(clip, ladder) :]
         for layer in layers:
-            main, values = main_stream_layer(layer, main)
+            main, values, _ = main_stream_layer(layer, main)
             local = local.to(main.device) + value_attention(layer.self_attn, values)
         return _project(clip, local_stream_layer(last, main, local))
 
@@ -105,4 +137,4 @@ def _first_ladder_layer(clip: CLIPModel, ladder: nn.ModuleDict) -> int:
     return min([*map(int, ladder), clip.config.vision_config.num_hidden_layers - 1])
 
 
-__all__ = ["ImageEncoder"]
+__all__ = ["EncodedImages", "ImageEncoder"]

@@ -1,6 +1,7 @@
 """The text side: labels through CLIP's frozen tower with learned prompts, and what of it is remembered."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from .clip_attention import as_checkpoint_input, attend, keys_and_values, split_heads, to_layer, trains
 from .input_checks import check_input_ids
 from .last_result import LastResult
+from .layer_record import LayerRecord
 
 _LABELS_AT_ONCE = 1024  # without gradients labels are encoded in pieces, so that 100,000 of them fit into memory
 
@@ -58,6 +60,33 @@ class LabelEncoder(nn.Module):
             lambda: torch.cat([self._encode(clip, prompts, piece) for piece in input_ids.split(_LABELS_AT_ONCE)]),
         )
         return features.clone()  # the caller may change what he gets
+
+    def encode_all_positions(
+        self,
+        clip: CLIPModel,
+        prompts: nn.ModuleDict,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        record: LayerRecord,
+    ) -> tuple[Tensor, Tensor]:
+        """Labels as the model reads them, computed as CLIP's own tower does: all of them, nothing remembered.
+
+        Returns:
+            What [`encode`] gives, (L, D), and the tokens behind the final norm, (L, T, Wt).
+        """
+        check_input_ids(input_ids, attention_mask, clip.config.text_config)
+        text = clip.text_model
+        _, end_positions = _trim(input_ids, clip.config.text_config)
+        states = text.embeddings(input_ids)
+        if self.gradient_checkpointing:
+            states = as_checkpoint_input(states)
+        record.add(states)
+        for index, layer in enumerate(text.encoder.layers):
+            run = _runner(prompts, index)
+            states, weights = run(states, clip_layer=layer, output_attentions=record.attentions)
+            record.add(states, weights)
+        states = text.final_layer_norm(states)
+        return clip.text_projection(states[_rows(states), end_positions.to(states.device)]), states
 
     @torch.no_grad()
     def encode_for_teacher(self, clip: CLIPModel, prompts: nn.ModuleDict, input_ids: Tensor) -> Tensor:
@@ -125,48 +154,53 @@ class PromptLayer(GradientCheckpointingLayer):
         self.context_length = context_length
 
     def forward(
-        self, hidden_states: Tensor, *, clip_layer: CLIPEncoderLayer, end_positions: Tensor | None = None
-    ) -> Tensor:
-        """Run `clip_layer` with the prompts in.
-
-        Args:
-            hidden_states: shape (L, T, Wt).
-            clip_layer: the frozen layer.
-            end_positions: see [`text_layer`].
-
-        Returns:
-            Shape (L, T, Wt), or (L, Wt) with `end_positions`.
-        """
+        self,
+        hidden_states: Tensor,
+        *,
+        clip_layer: CLIPEncoderLayer,
+        end_positions: Tensor | None = None,
+        output_attentions: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run `clip_layer` with the prompts in; arguments and result are those of [`text_layer`]."""
         kept = self.context_length - self.tokens.shape[0]  # positions that the layer sees besides the prompts
+        inside = None if end_positions is None else end_positions.clamp(max=kept - 1)
+        output, weights = text_layer(
+            hidden_states[:, :kept],
+            clip_layer=clip_layer,
+            prompts=self.tokens,
+            end_positions=inside,
+            output_attentions=output_attentions,
+        )
         if end_positions is None:
-            output = text_layer(clip_layer, hidden_states[:, :kept], prompts=self.tokens)
-            return torch.cat([output, hidden_states[:, kept:]], dim=1)
-        inside = end_positions.clamp(max=kept - 1)
-        output = text_layer(clip_layer, hidden_states[:, :kept], prompts=self.tokens, end_positions=inside)
+            return torch.cat([output, hidden_states[:, kept:]], dim=1), weights
         unchanged = hidden_states[_rows(hidden_states), end_positions]
-        return torch.where((end_positions < kept).unsqueeze(1), output, unchanged)
+        return torch.where((end_positions < kept).unsqueeze(1), output, unchanged), weights
 
 
 def text_layer(
-    layer: CLIPEncoderLayer,
     hidden_states: Tensor,
     *,
+    clip_layer: CLIPEncoderLayer,
     prompts: Tensor | None = None,
     end_positions: Tensor | None = None,
-) -> Tensor:
+    output_attentions: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     """One layer of CLIP's text tower, computed for nothing but what is read later.
 
     Padding needs no mask: it stands behind the end-of-text token, which attends to what precedes it only.
 
     Args:
-        layer: a layer of CLIP's text tower.
         hidden_states: shape (L, T, Wt).
+        clip_layer: a layer of CLIP's text tower.
         prompts: learned tokens behind the first position, for this layer only, shape (E, Wt).
         end_positions: compute these positions alone, shape (L,): in the last layer nothing else is read.
+        output_attentions: return the attention weights too.
 
     Returns:
-        Shape (L, T, Wt), or (L, Wt) with `end_positions`.
+        The states, (L, T, Wt), or (L, Wt) with `end_positions`, and the attention weights, (L, heads, T, E + T), or
+        None.
     """
+    layer = clip_layer
     hidden_states = to_layer(layer, hidden_states)
     normed = layer.layer_norm1(hidden_states)
     keys, values, _ = keys_and_values(layer, normed, prompts)
@@ -183,10 +217,12 @@ def text_layer(
         visible = torch.cat([sees_prompts, visible], dim=-1)
     mask = torch.zeros_like(visible, dtype=normed.dtype).masked_fill(~visible, torch.finfo(normed.dtype).min)
     queries = split_heads(layer.self_attn.q_proj(normed), layer.self_attn)
-    attended = attend(layer.self_attn, queries, keys, values, mask.unsqueeze(1))
+    attended, weights = attend(
+        layer.self_attn, queries, keys, values, mask.unsqueeze(1), output_weights=output_attentions
+    )
     hidden_states = hidden_states + layer.self_attn.out_proj(attended)
     hidden_states = hidden_states + layer.mlp(layer.layer_norm2(hidden_states))
-    return hidden_states if end_positions is None else hidden_states.squeeze(1)
+    return hidden_states if end_positions is None else hidden_states.squeeze(1), weights
 
 
 def causal_layer(layer: CLIPEncoderLayer, hidden_states: Tensor) -> Tensor:
@@ -202,6 +238,13 @@ def _first_prompt_layer(clip: CLIPModel, prompts: nn.ModuleDict) -> int:
     return min([*map(int, prompts), clip.config.text_config.num_hidden_layers - 1])
 
 
+def _runner(prompts: Mapping[str, nn.Module] | nn.ModuleDict, index: int) -> Callable[..., Any]:
+    """What runs a text layer: its prompts, or the layer as it is."""
+    if str(index) in prompts:
+        return prompts[str(index)]
+    return text_layer
+
+
 def _finish(
     clip: CLIPModel,
     prompts: Mapping[str, nn.Module] | nn.ModuleDict,
@@ -215,10 +258,8 @@ def _finish(
     last = len(text.encoder.layers) - 1
     for index, layer in enumerate(text.encoder.layers[first:], start=first):
         ends = end_positions if index == last else None  # the last layer is read at the end of the text alone
-        if str(index) in prompts:
-            states = prompts[str(index)](states, clip_layer=layer, end_positions=ends)
-        else:
-            states = text_layer(layer, states, end_positions=ends)
+        run = _runner(prompts, index)
+        states, _ = run(states, clip_layer=layer, end_positions=ends)
     features: Tensor = clip.text_projection(text.final_layer_norm(states))
     return features
 

@@ -68,11 +68,23 @@ class TwoStreamLayer(GradientCheckpointingLayer):
     """One frozen CLIP layer with the local stream beside it. Holds no parameters: the CLIP layer is passed in."""
 
     def forward(
-        self, main: Tensor, local: Tensor, extra_tokens: Tensor | None = None, *, clip_layer: CLIPEncoderLayer
-    ) -> tuple[Tensor, Tensor]:
-        """Run `clip_layer` on both streams: main (B, 1 + P, W), class token first, and local (B, P, W)."""
-        main, values = main_stream_layer(clip_layer, main, extra_tokens=extra_tokens)
-        return main, local.to(main.device) + value_attention(clip_layer.self_attn, values)
+        self,
+        main: Tensor,
+        local: Tensor,
+        extra_tokens: Tensor | None = None,
+        *,
+        clip_layer: CLIPEncoderLayer,
+        output_attentions: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Run `clip_layer` on both streams: main (B, 1 + P, W), class token first, and local (B, P, W).
+
+        Returns:
+            The two streams, and the main stream's attention weights or None; see [`main_stream_layer`].
+        """
+        main, values, weights = main_stream_layer(
+            clip_layer, main, extra_tokens=extra_tokens, output_attentions=output_attentions
+        )
+        return main, local.to(main.device) + value_attention(clip_layer.self_attn, values), weights
 
 
 class LadderLayer(nn.Module):
@@ -102,7 +114,8 @@ class LadderLayer(nn.Module):
         *,
         grid: tuple[int, int],
         clip_layer: CLIPEncoderLayer,
-    ) -> tuple[Tensor, Tensor]:
+        output_attentions: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Run `clip_layer` with both streams.
 
         Args:
@@ -111,34 +124,44 @@ class LadderLayer(nn.Module):
             label_features: shape (L, D).
             grid: rows and columns of the patch map.
             clip_layer: the frozen layer; passed in, so that it is not registered twice.
+            output_attentions: return the main stream's attention weights too.
 
         Returns:
-            The two streams after the layer.
+            The two streams after the layer, and the attention weights or None; see [`main_stream_layer`].
         """
-        main, local = self.streams(main, local, self.tokens, clip_layer=clip_layer)
+        main, local, weights = self.streams(
+            main, local, self.tokens, clip_layer=clip_layer, output_attentions=output_attentions
+        )
         # The paper's local stream has a class token too, which nothing reads: no other token attends to it.
-        return main, local + self.adapter(main[:, 1:], label_features, grid)
+        return main, local + self.adapter(main[:, 1:], label_features, grid), weights
 
 
 def main_stream_layer(
-    layer: CLIPEncoderLayer, main: Tensor, *, extra_tokens: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    layer: CLIPEncoderLayer,
+    main: Tensor,
+    *,
+    extra_tokens: Tensor | None = None,
+    output_attentions: bool = False,
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Run one CLIP layer, operation by operation as CLIP does, and keep its values.
 
     Args:
         layer: a layer of CLIP's vision tower.
         main: shape (B, N, W).
         extra_tokens: learned tokens that this layer alone sees, shape (E, W).
+        output_attentions: return the attention weights too.
 
     Returns:
-        The tokens after the layer, (B, N, W), and the values of the N tokens per head, (B, heads, N, d_head).
+        The tokens after the layer, (B, N, W), the values of the N tokens per head, (B, heads, N, d_head), and the
+        attention weights, (B, heads, N, E + N), or None.
     """
     main = to_layer(layer, main)
     normed = layer.layer_norm1(main)
     queries = split_heads(layer.self_attn.q_proj(normed), layer.self_attn)
     all_keys, all_values, values = keys_and_values(layer, normed, extra_tokens)
-    main = main + layer.self_attn.out_proj(attend(layer.self_attn, queries, all_keys, all_values))
-    return main + layer.mlp(layer.layer_norm2(main)), values
+    attended, weights = attend(layer.self_attn, queries, all_keys, all_values, output_weights=output_attentions)
+    main = main + layer.self_attn.out_proj(attended)
+    return main + layer.mlp(layer.layer_norm2(main)), values, weights
 
 
 def local_stream_layer(layer: CLIPEncoderLayer, main: Tensor, local: Tensor) -> Tensor:
@@ -158,7 +181,8 @@ def value_attention(attention: CLIPAttention, values: Tensor) -> Tensor:
     Returns:
         Shape (B, P, W).
     """
-    return attention.out_proj(attend(attention, values[:, :, 1:], values, values))
+    attended, _ = attend(attention, values[:, :, 1:], values, values)
+    return attention.out_proj(attended)
 
 
 def _normalize(batch_norm: nn.BatchNorm2d, patch_map: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import copy
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .bundled import find_bundled
 from .checkpoint_kind import load_clip, refuse_missing_folder
 from .configuration_ram import RamConfig, check_field_names
-from .image_encoder import ImageEncoder
+from .image_encoder import EncodedImages, ImageEncoder
 from .input_checks import check_label_features, check_label_source, check_labels, check_pixel_values
 from .label_encoder import LabelEncoder, PromptLayer
 from .ladder_adapter import LadderLayer
+from .layer_record import LayerRecord, record_of
 from .loaded_weights import load_and_remember, refuse_cold
 from .losses import label_loss
 from .matching import MatchingTemperatures, match_patches
@@ -47,7 +49,7 @@ def _features_are_no_target(forward: Callable[..., Any]) -> Any:
 
 @dataclass
 class RamOutput(ModelOutput):
-    """Output of [`RamModel`] for B images, L labels, P patches and joint width D.
+    """Output of [`RamModel`] for B images, L labels, P patches and joint width D; it has all that `CLIPOutput` has.
 
     The score of a label is the mean of two softmaxes over the given labels: it sums to 1 per image and depends on the
     label list. It ranks labels; a fixed threshold means nothing until the label list is fixed.
@@ -65,6 +67,12 @@ class RamOutput(ModelOutput):
         transport_plan: (B, P, L), when asked for with `output_transport_plan=True`; each image's entries sum to 1.
         global_loss: scalar, the part of the loss that is the global logits', when `labels` were given.
         local_loss: scalar, the other part.
+        logits_per_text: (L, B), `logits_per_image` the other way round.
+        text_embeds: (L, D), the `label_embeds` under CLIP's name for them.
+        vision_model_output: the main stream: its tokens behind the last layer, `pooler_output` (B, D), and its hidden
+            states and attentions where these were asked for; see `RamModel.get_image_features`.
+        text_model_output: the same of the labels, see `RamModel.get_text_features`, where hidden states or attentions
+            were asked for and the labels came as `input_ids`; else their features are all that is computed.
     """
 
     loss: Tensor | None = None
@@ -79,6 +87,14 @@ class RamOutput(ModelOutput):
     transport_plan: Tensor | None = None
     global_loss: Tensor | None = None
     local_loss: Tensor | None = None
+    logits_per_text: Tensor | None = None
+    text_embeds: Tensor | None = None
+    vision_model_output: BaseModelOutputWithPooling | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """What is not None, outputs of the towers as tuples too."""
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
 class RamPreTrainedModel(PreTrainedModel):
@@ -116,6 +132,14 @@ class RamPreTrainedModel(PreTrainedModel):
             # CLIP's own logit scale is not there yet: `from_clip` and checkpoints bring the right value.
             init.constant_(module.global_temperature, math.exp(-self.config.clip_config.logit_scale_init_value))
             init.constant_(module.local_temperature, self.config.local_temperature)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The embedding of CLIP's tokens, so that a vocabulary can grow; see `resize_token_embeddings`."""
+        return self.clip.text_model.embeddings.token_embedding
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Put another embedding of tokens into CLIP's text tower."""
+        self.clip.text_model.embeddings.token_embedding = value
 
     def freeze_backbone(self) -> None:
         """Let CLIP's weights take no gradient: adapters, ladder tokens, prompts and temperatures alone train."""
@@ -296,6 +320,43 @@ class RamModel(RamPreTrainedModel):
         """
         return self.label_encoder.encode(self.clip, self.prompts, input_ids, attention_mask)
 
+    @can_return_tuple
+    def get_text_features(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        output_hidden_states: bool | int | Sequence[int] | None = None,
+        output_attentions: bool | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """Encode labels as `CLIPModel.get_text_features` does: with all that the text tower computes.
+
+        [`get_label_features`] gives the features alone, computes less and remembers them.
+
+        Args:
+            input_ids: token ids, padded on the right, shape (L, T).
+            attention_mask: see [`get_label_features`].
+            output_hidden_states: return the hidden states, (L, T, Wt) each, or those at these places in their list;
+                by the configuration when None.
+            output_attentions: return the attention weights, (L, heads, T, E + T) each, where E learned prompts of a
+                layer come first; by the configuration when None.
+
+        Returns:
+            `pooler_output` (L, D), not normalised; `last_hidden_state` (L, T, Wt), `hidden_states`, `attentions`.
+
+        Raises:
+            ValueError: see [`get_label_features`].
+        """
+        record = record_of(self.config, self.clip.config.text_config, output_hidden_states, output_attentions)
+        return self._encode_labels(input_ids, attention_mask, record)
+
+    def _encode_labels(
+        self, input_ids: Tensor, attention_mask: Tensor | None, record: LayerRecord
+    ) -> BaseModelOutputWithPooling:
+        features, tokens = self.label_encoder.encode_all_positions(
+            self.clip, self.prompts, input_ids, attention_mask, record
+        )
+        return record.output(tokens, features)
+
     def clear_label_cache(self) -> None:
         """Forget remembered label features; needed only after weights of CLIP were written through `.data`."""
         self.label_encoder.clear()
@@ -306,21 +367,38 @@ class RamModel(RamPreTrainedModel):
 
     # --- images -----------------------------------------------------------------------------------------------------
 
-    def get_image_features(self, pixel_values: Tensor, *, interpolate_pos_encoding: bool = False) -> Tensor:
-        """Encode whole images: the projected class token. It does not depend on any label.
+    @can_return_tuple
+    def get_image_features(
+        self,
+        pixel_values: Tensor,
+        interpolate_pos_encoding: bool = False,
+        output_hidden_states: bool | int | Sequence[int] | None = None,
+        output_attentions: bool | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """Encode whole images, as `CLIPModel.get_image_features` does. It does not depend on any label.
 
         Args:
             pixel_values: shape (B, 3, H, W).
             interpolate_pos_encoding: accept images of another size than the model's.
+            output_hidden_states: return the hidden states, (B, 1 + P, W) each, or those at these places in their list;
+                by the configuration when None.
+            output_attentions: return the attention weights, (B, heads, 1 + P, E + 1 + P) each, where E ladder tokens
+                of a layer come first; by the configuration when None.
 
         Returns:
-            Features, not normalised, shape (B, D).
+            `pooler_output` (B, D), the projected class token, not normalised; `last_hidden_state` (B, 1 + P, W), class
+            token first, `hidden_states`, `attentions`.
 
         Raises:
             ValueError: when `pixel_values` are of the wrong shape or not finite.
         """
-        check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
-        return self.image_encoder.encode_whole(self.clip, self.ladder, pixel_values, interpolate_pos_encoding)
+        vision = self.clip.config.vision_config
+        check_pixel_values(pixel_values, vision, any_size=interpolate_pos_encoding)
+        record = record_of(self.config, vision, output_hidden_states, output_attentions)
+        features, tokens = self.image_encoder.encode_whole(
+            self.clip, self.ladder, pixel_values, interpolate_pos_encoding, record
+        )
+        return record.output(tokens, features)
 
     def get_patch_features(
         self, pixel_values: Tensor, label_features: Tensor, *, interpolate_pos_encoding: bool = False
@@ -340,10 +418,18 @@ class RamModel(RamPreTrainedModel):
         """
         check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
         label_features = self._to_model(label_features, pixel_values.device)
+        _, encoded = self._encode_images(pixel_values, label_features, interpolate_pos_encoding, LayerRecord())
+        return encoded.patch_features
+
+    def _encode_images(
+        self, pixel_values: Tensor, label_features: Tensor, interpolate_pos_encoding: bool, record: LayerRecord
+    ) -> tuple[tuple[Tensor, Tensor], EncodedImages]:
+        """Images with the ladder, and before it the streams below the ladder, where the teacher goes on."""
         grid = self.config.patch_grid(*pixel_values.shape[-2:])
-        streams = self.image_encoder.encode_below(self.clip, self.ladder, pixel_values, interpolate_pos_encoding)
-        _, patch_features = self.image_encoder.encode(self.clip, self.ladder, streams, label_features, grid)
-        return patch_features
+        streams = self.image_encoder.encode_below(
+            self.clip, self.ladder, pixel_values, interpolate_pos_encoding, record
+        )
+        return streams, self.image_encoder.encode(self.clip, self.ladder, streams, label_features, grid, record)
 
     # --- all together -----------------------------------------------------------------------------------------------
 
@@ -358,6 +444,8 @@ class RamModel(RamPreTrainedModel):
         labels: Tensor | None = None,
         output_transport_plan: bool = False,
         interpolate_pos_encoding: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | int | Sequence[int] | None = None,
         return_dict: bool | None = None,
     ) -> RamOutput:
         """Score every label for every image; with `labels`, also the loss.
@@ -374,6 +462,8 @@ class RamModel(RamPreTrainedModel):
                 multi-matching contrastive loss.
             output_transport_plan: return the plan (B, P, L) as well.
             interpolate_pos_encoding: accept images of another size than the model's.
+            output_attentions: see [`get_image_features`] and [`get_text_features`].
+            output_hidden_states: see there.
             return_dict: False for a tuple of what is not None.
 
         Returns:
@@ -385,17 +475,23 @@ class RamModel(RamPreTrainedModel):
         check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
         teach = labels is not None and self.training and self.config.teacher_weight > 0
         check_label_source(input_ids, label_features, teach=teach)
-        if label_features is None:
+        vision_record, text_record = (
+            record_of(self.config, tower, output_hidden_states, output_attentions)
+            for tower in (self.clip.config.vision_config, self.clip.config.text_config)
+        )
+        text_output = None
+        if label_features is None and text_record.is_wanted:
+            text_output = self._encode_labels(input_ids, attention_mask, text_record)
+            label_features = text_output.pooler_output
+        elif label_features is None:
             label_features = self.get_label_features(input_ids, attention_mask)
         label_features = self._to_model(label_features, pixel_values.device)
         if labels is not None:
             check_labels(labels, (pixel_values.shape[0], label_features.shape[0]))
 
         # 1. Recover what each patch shows.
-        grid = self.config.patch_grid(*pixel_values.shape[-2:])
-        streams = self.image_encoder.encode_below(self.clip, self.ladder, pixel_values, interpolate_pos_encoding)
-        features = self.image_encoder.encode(self.clip, self.ladder, streams, label_features, grid)
-        image_embeds, patch_embeds = (F.normalize(each.float(), dim=-1) for each in features)
+        streams, encoded = self._encode_images(pixel_values, label_features, interpolate_pos_encoding, vision_record)
+        image_embeds, patch_embeds = (F.normalize(each.float(), dim=-1) for each in encoded[:2])
         label_embeds = F.normalize(label_features.to(image_embeds.device).float(), dim=-1)
         temperatures = {
             name: own_weight(self.temperatures, name).to(image_embeds.device).float()
@@ -419,6 +515,7 @@ class RamModel(RamPreTrainedModel):
             global_logits = image_embeds @ label_embeds.T / temperatures["global_temperature"]
             scores = (global_logits.softmax(dim=-1) + local_logits.softmax(dim=-1)) / 2
             logits = torch.logaddexp(global_logits.log_softmax(dim=-1), local_logits.log_softmax(dim=-1))
+            logits = logits - math.log(2)
             loss = global_loss = local_loss = None
             if labels is not None:
                 global_loss = self.loss_function(global_logits, labels)
@@ -427,7 +524,7 @@ class RamModel(RamPreTrainedModel):
         return RamOutput(
             loss=loss,
             scores=scores,
-            logits_per_image=logits - math.log(2),
+            logits_per_image=logits,
             global_logits=global_logits,
             local_logits=local_logits,
             image_embeds=image_embeds,
@@ -437,6 +534,10 @@ class RamModel(RamPreTrainedModel):
             transport_plan=plan,
             global_loss=global_loss,
             local_loss=local_loss,
+            logits_per_text=logits.mT,
+            text_embeds=label_embeds,
+            vision_model_output=vision_record.output(encoded.tokens, encoded.image_features),
+            text_model_output=text_output,
         )
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
@@ -81,7 +81,7 @@ class RamProcessor(ProcessorMixin):
 
         Args:
             images: one or a list of: PIL image, path, URL, bytes, NumPy array or tensor; or a batch as one array or
-                tensor of four dimensions. See [`read_image`].
+                tensor of four dimensions. See [`read_image`]. Lists in the list are read one after the other.
             text: sentences to tokenise as they are; for label names use `labels`.
             labels: label names; each is put into the template. Duplicates are allowed.
             label_template: used instead of the processor's own.
@@ -121,7 +121,14 @@ class RamProcessor(ProcessorMixin):
         """Save image processor, tokenizer, template and code; see `ProcessorMixin.save_pretrained`."""
         for name in ("is_local", "local_files_only"):  # how it was loaded here is nobody else's affair
             self.tokenizer.init_kwargs.pop(name, None)
-        return super().save_pretrained(save_directory, **kwargs)
+        parts = [self.__dict__, self.image_processor.__dict__]
+        code = [part.get("auto_map") for part in parts]
+        saved = super().save_pretrained(save_directory, **kwargs)
+        for part, before in zip(parts, code, strict=True):  # which file holds the code is a matter of the folder
+            part.pop("auto_map", None)
+            if before is not None:
+                part["auto_map"] = before
+        return saved
 
     def post_process_tagging(
         self,
@@ -196,7 +203,7 @@ class RamProcessor(ProcessorMixin):
 
     def _prepare_images(self, images: Any, options: dict[str, Any]) -> dict[str, Any]:
         decoded = []
-        for index, source in enumerate([images] if is_one_image(images) else images):
+        for index, source in enumerate(_each(images)):
             try:
                 decoded.append(read_image(source))
             except (ValueError, OSError) as error:
@@ -232,6 +239,15 @@ class RamProcessor(ProcessorMixin):
                 f"{context_length}: {_shortened(names[longest])}. Shorten it, or pass `truncation=True`."
             )
         return dict(encoded.convert_to_tensors(return_tensors))
+
+
+def _each(images: Any) -> Iterator[Any]:
+    """The images of nested lists, as transformers' processors take them."""
+    if is_one_image(images):
+        yield images
+        return
+    for item in images:
+        yield from _each(item) if isinstance(item, list | tuple) else (item,)
 
 
 def _as_names(names: str | Iterable[str]) -> list[str]:

@@ -56,7 +56,7 @@ def encode_streams(clip: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, Tenso
     main = vision.pre_layrnorm(vision.embeddings(pixel_values, interpolate_pos_encoding=True))
     local = main[:, 1:]
     for layer in vision.encoder.layers:
-        main, values = main_stream_layer(layer, main)
+        main, values, _ = main_stream_layer(layer, main)
         local = local + value_attention(layer.self_attn, values)
     project = clip.visual_projection
     return project(vision.post_layernorm(main)), project(vision.post_layernorm(local))

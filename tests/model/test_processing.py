@@ -163,6 +163,29 @@ def test_a_batch_as_one_tensor(tiny_processor):
     assert torch.equal(tiny_processor(images=batch)["pixel_values"], torch.stack(one_by_one))
 
 
+def test_lists_in_the_list(tiny_processor):
+    """As the processors of transformers take them: also without an image for the first text."""
+    images = [wide_picture().rotate(angle) for angle in (0, 90, 180)]
+    expected = tiny_processor(images=images)["pixel_values"]
+    for nested in ([images], [[images[0]], [images[1], images[2]]], [[], images[:2], [[images[2]]]], (images,)):
+        assert torch.equal(tiny_processor(images=nested)["pixel_values"], expected)
+    with pytest.raises(ValueError, match="`images` is empty"):
+        tiny_processor(images=[[], []])
+
+
+def test_saving_leaves_the_processor_as_it_was(tiny_processor, tmp_path):
+    before, parts = tiny_processor.to_dict(), repr(tiny_processor.image_processor)
+    tiny_processor.save_pretrained(tmp_path / "first")
+    assert tiny_processor.to_dict() == before
+    assert repr(tiny_processor.image_processor) == parts
+    loaded = RamProcessor.from_pretrained(tmp_path / "first")
+    loaded.save_pretrained(tmp_path / "second")
+    assert RamProcessor.from_pretrained(tmp_path / "second").to_dict() == loaded.to_dict()
+    files = [(tmp_path / name / "processor_config.json").read_text() for name in ("first", "second")]
+    assert files[0] == files[1]
+    assert json.loads(files[0])["auto_map"] == {"AutoProcessor": "processing_ram.RamProcessor"}
+
+
 def test_save_and_load(tiny_processor, tiny_model, tmp_path):
     processor = RamProcessor(
         tiny_processor.image_processor, tiny_processor.tokenizer, label_template="{label} seen from above"

@@ -1,0 +1,1 @@
+"""The common tests of transformers, run against our classes; see `distribution.py`."""
