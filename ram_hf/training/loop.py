@@ -109,7 +109,7 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
         accelerator,
         first_step=progress.step,
         total_steps=steps.total,
-        judges_again=judge.is_due(progress, total_steps=steps.total),
+        judges_again=judge.is_due(progress, total_steps=steps.total) or judge.has_seen_enough(progress),
     )
     if accelerator.is_main_process:
         logger.warning("Training %s steps on %s process(es).", steps.total, accelerator.num_processes)
@@ -123,8 +123,8 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
         if judge.is_due(progress, total_steps=steps.total):  # it could not be done when the step was
             judge.evaluate(averaged, progress, logbook, accelerator)
             checkpointer.save()
-        batches = iter(loader)
-        while progress.step < steps.total:
+        batches, report = iter(loader), None
+        while progress.step < steps.total and not judge.has_seen_enough(progress):
             # Step.
             rates = optimizers.set_learning_rates(schedule, progress.step)
             try:
@@ -153,14 +153,15 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
             if evaluates or saves:
                 checkpointer.save()
             if evaluates:
-                judge.evaluate(averaged, progress, logbook, accelerator)
+                report = judge.evaluate(averaged, progress, logbook, accelerator)
                 checkpointer.save()  # with what was found
             if stopped and not is_last:
                 raise KeyboardInterrupt(f"stopped at step {progress.step}; run the same command again to go on")
 
         with averaged.applied():
             averaged.write(output_dir)
-        report = judge.evaluate(averaged, progress, logbook, accelerator)
+        if report is None or progress.judged < progress.step:
+            report = judge.evaluate(averaged, progress, logbook, accelerator)
         logbook.close()
     return report
 

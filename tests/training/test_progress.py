@@ -47,8 +47,9 @@ def test_another_number_of_processes_is_refused():
 
 def test_progress_is_kept_with_its_experiment():
     progress = Progress({"seed": 3})
-    progress.step, progress.judged, progress.best = 4, 3, 0.25
-    assert progress.state_dict() == {"step": 4, "judged": 3, "experiment": {"seed": 3}, "best": 0.25}
+    progress.step, progress.judged, progress.best, progress.num_without_rise = 4, 3, 0.25, 2
+    state = {"step": 4, "judged": 3, "experiment": {"seed": 3}, "best": 0.25, "num_without_rise": 2}
+    assert progress.state_dict() == state
     again = Progress({"seed": 3})
     again.load_state_dict(progress.state_dict())
-    assert (again.step, again.judged, again.best) == (4, 3, 0.25)
+    assert (again.step, again.judged, again.best, again.num_without_rise) == (4, 3, 0.25, 2)
