@@ -4,6 +4,7 @@ import difflib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -55,6 +56,21 @@ class LabelCensus:
         return Tally(
             self._num_images, dict(zip(self._names, self._num_positives.tolist(), strict=True)), sorted(self._others)
         )
+
+
+def tally_rows(labels: Iterable[Iterable[str]], label_names: Iterable[str]) -> Tally:
+    """Count the labels of all rows.
+
+    Args:
+        labels: distinct labels of each row.
+        label_names: labels of the run.
+    """
+    names, counts, num_images = dict.fromkeys(label_names), Counter[str](), 0
+    for row in labels:
+        counts.update(row)
+        num_images += 1
+    others = sorted(name for name in counts if name not in names)
+    return Tally(num_images, {name: counts[name] for name in names}, others)
 
 
 def add_tallies(tallies: Sequence[Tally]) -> Tally:
@@ -122,4 +138,4 @@ def _listed(texts: Iterable[str]) -> str:
     return ", ".join(texts[:_NAMED]) + (", ..." if len(texts) > _NAMED else "")
 
 
-__all__ = ["LabelCensus", "Tally", "add_tallies", "check_tally", "prepared_tally"]
+__all__ = ["LabelCensus", "Tally", "add_tallies", "check_tally", "prepared_tally", "tally_rows"]

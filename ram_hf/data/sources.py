@@ -227,6 +227,15 @@ class RowReader:
             dataset = dataset.cast_column(self._image_column, datasets.Image(decode=False))
         return dataset
 
+    def labels(self, dataset: AnyDataset) -> Iterator[list[str]]:
+        """The labels of each row of the dataset that [`RowReader.select`] gave, in its order, without its images.
+
+        Raises:
+            ValueError: when one of `label_columns` holds none of 1, 0 and -1.
+        """
+        for row in dataset.select_columns(list(self._label_tops)):
+            yield self._read_labels(row)[0]
+
     def read(self, row: Mapping[str, Any]) -> Row:
         """Read one row of the dataset that [`RowReader.select`] gave.
 

@@ -11,6 +11,7 @@ from ..model.suggestions import did_you_mean
 # Of each pair exactly one is set; one that is given on the command line takes the place of its partner in the YAML.
 ALTERNATIVES = (("label_column", "label_columns"), ("max_steps", "num_epochs"))
 LABEL_LISTS = ("seen_labels", "unseen_labels")
+BALANCED = "balanced"  # of `label_weights`
 _NEED_EVAL_SPLIT = (
     *("eval_dataset", "eval_steps", "max_eval_images", "metric_for_best", "boxes_column", "early_stopping_patience"),
 )
@@ -147,6 +148,15 @@ class RamTrainingArguments:
         default=True,
         metadata=_about(
             "contrast each label with the images of all processes, so that the loss depends on the total batch alone"
+        ),
+    )
+    label_weights: str | None = field(
+        default=None,
+        metadata=_about(
+            "what the positives of each seen label count for in the loss: balanced (a label on n images counts for "
+            "m / n, with m the mean over the labels, so that rare ones count as much as frequent ones), or a text "
+            "file with a label, a tab and a number above 0 a line (in a YAML, relative to the YAML's folder), where "
+            "the others count for 1; None: all alike"
         ),
     )
     mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
@@ -348,4 +358,4 @@ def _described(hint: Any) -> str:
     return "a mapping" if origin is dict else names[hint]
 
 
-__all__ = ["ALTERNATIVES", "LABEL_LISTS", "RamTrainingArguments", "coerced", "field_types"]
+__all__ = ["ALTERNATIVES", "BALANCED", "LABEL_LISTS", "RamTrainingArguments", "coerced", "field_types"]

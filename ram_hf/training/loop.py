@@ -22,13 +22,14 @@ from .checkpointer import Checkpointer, move_aside
 from .ema import MovingAverage, TrainedWeights
 from .judge import Judge
 from .label_check import LabelCheck
+from .label_weights import make_label_weights
 from .learner import Learner
 from .logbook import Logbook
 from .optimization import Optimizers, cosine_with_warmup, make_optimizers, parameter_groups
 from .prepared_model import prepare_model
 from .progress import ProcessState, Progress
 from .readings import Readings
-from .rows import counted_before, number_of_rows, open_training
+from .rows import count_labels, counted_before, number_of_rows, open_training
 from .step_counts import count_steps
 
 logger = logging.get_logger(__name__)
@@ -37,7 +38,7 @@ _FEW_STEPS = 50
 _SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 _SAME_WHEN_RESUMED = (
     *("model", "dataset", "dataset_name", "data_files", "split", "streaming", "seed", "shuffle_buffer", "augment"),
-    "image_size",
+    *("image_size", "label_weights"),
 )
 
 
@@ -70,11 +71,18 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
     set_seed(arguments.seed)
     label_set = LabelSet.from_options(arguments.seen_labels, arguments.unseen_labels)
     model, processor = prepare_model(arguments)
-    loader, dataset, census = open_training(
+    rows = open_training(
         arguments, label_set, processor, rank=accelerator.process_index, world_size=accelerator.num_processes
     )
     judge = Judge(arguments, label_set)
-    steps = count_steps(arguments, lambda: number_of_rows(dataset), accelerator)
+    steps = count_steps(arguments, lambda: number_of_rows(rows.dataset), accelerator)
+    weights, tally = make_label_weights(
+        arguments.label_weights,
+        label_set,
+        counted_before(arguments, label_set),
+        lambda: count_labels(rows, label_set),
+        accelerator,
+    )
     schedule = cosine_with_warmup(
         warmup_steps=steps.warmup, total_steps=steps.schedule, warmup_learning_rate=arguments.warmup_learning_rate
     )
@@ -83,8 +91,10 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
     average = MovingAverage(TrainedWeights(model), arguments.ema_decay)
     averaged = AveragedModel(model, processor, average, accelerator)
     label_ids = processor(labels=label_set.seen)["input_ids"]
-    learner = Learner(model, label_ids, gather_loss=arguments.gather_loss, accelerator=accelerator)
-    progress, process = Progress(_experiment(arguments, label_set)), ProcessState(loader, accelerator)
+    learner = Learner(
+        model, label_ids, label_weights=weights, gather_loss=arguments.gather_loss, accelerator=accelerator
+    )
+    progress, process = Progress(_experiment(arguments, label_set)), ProcessState(rows.loader, accelerator)
     checkpointer = Checkpointer(
         output_dir / "checkpoints",
         {
@@ -100,9 +110,7 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
     if not arguments.resume:
         move_aside(output_dir, accelerator)
     checkpointer.resume()
-    labels = LabelCheck(
-        census, counted_before(arguments, label_set), is_new=progress.step == 0, accelerator=accelerator
-    )
+    labels = LabelCheck(rows.census, tally, is_new=progress.step == 0, accelerator=accelerator)
     readings = Readings(accelerator, model.temperatures, output_dir / "checkpoints")
     logbook = Logbook(
         output_dir,
@@ -119,11 +127,11 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
                 "`max_steps`, and for a small folder see examples/small.yaml of the package's repository."
             )
 
-    with learner.released_at_the_end(), loader, stop_signals() as stop_asked:
+    with learner.released_at_the_end(), rows.loader, stop_signals() as stop_asked:
         if judge.is_due(progress, total_steps=steps.total):  # it could not be done when the step was
             judge.evaluate(averaged, progress, logbook, accelerator)
             checkpointer.save()
-        batches, report = iter(loader), None
+        batches, report = iter(rows.loader), None
         while progress.step < steps.total and not judge.has_seen_enough(progress):
             # Step.
             rates = optimizers.set_learning_rates(schedule, progress.step)
