@@ -1,14 +1,12 @@
 """The training run, from top to bottom: prepare, step, log, save, evaluate."""
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, GradientAccumulationPlugin, ProjectConfiguration, set_seed
+from accelerate.utils import ProjectConfiguration, set_seed
 from transformers.utils import logging
 
 from ..atomic import lock
@@ -16,6 +14,7 @@ from ..data.label_set import LabelSet
 from ..evaluation.report import EvaluationReport
 from ..interruption import stop_signals
 from ..model.modeling_ram import RamModel
+from .accelerators import make_accelerator
 from .arguments import RamTrainingArguments
 from .averaged_model import AveragedModel
 from .checkpointer import Checkpointer, move_aside
@@ -35,7 +34,6 @@ from .step_counts import count_steps
 logger = logging.get_logger(__name__)
 
 _FEW_STEPS = 50
-_SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 _SAME_WHEN_RESUMED = (
     *("model", "dataset", "dataset_name", "data_files", "split", "streaming", "seed", "shuffle_buffer", "augment"),
     *("image_size", "label_weights"),
@@ -176,41 +174,20 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
 
 def _make_accelerator(arguments: RamTrainingArguments) -> Accelerator:
     log_with = None if arguments.report_to == "none" else arguments.report_to
-    # Accelerate keeps one precision a process: a run after another, in a notebook say, starts from a clean state.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # or several processes without one would each train alone
-        mixed_precision=arguments.mixed_precision,
+    accelerator = make_accelerator(
+        arguments.mixed_precision,
+        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         log_with=log_with,
-        # Or the environment would divide the gradients, and nothing would add them up.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         project_config=ProjectConfiguration(
             project_dir=arguments.output_dir, logging_dir=f"{arguments.output_dir}/logs"
         ),
     )
-    _check_environment(arguments, accelerator)
     if accelerator.is_main_process:
         Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
     if log_with is not None:
         accelerator.init_trackers("ram_hf")
     return accelerator
-
-
-def _check_environment(arguments: RamTrainingArguments, accelerator: Accelerator) -> None:
-    """Refuse what Accelerate was configured for and this loop does not do; tell what does not count."""
-    if accelerator.distributed_type in _SHARDED:
-        raise ValueError(
-            f"Accelerate is configured for {accelerator.distributed_type.value}, but a run keeps the whole model in "
-            "each process: what trains is small. Launch it without."
-        )
-    ambient = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
-    if ambient not in (None, str(arguments.gradient_accumulation_steps)) and accelerator.is_main_process:
-        logger.warning(
-            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS is %s, but `gradient_accumulation_steps` decides: %s.",
-            ambient,
-            arguments.gradient_accumulation_steps,
-        )
 
 
 def _experiment(arguments: RamTrainingArguments, label_set: LabelSet) -> dict[str, Any]:
