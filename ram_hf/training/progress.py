@@ -82,8 +82,8 @@ class ProcessState:
         """
         if len(states) != self._accelerator.num_processes:
             raise ValueError(
-                f"was written by {len(states)} processes, not {self._accelerator.num_processes}, which would deal the "
-                "images out anew"
+                f"was written by {len(states)} process(es), not {self._accelerator.num_processes}, which would deal "
+                f"the images out anew: start {len(states)} (`accelerate launch --num_processes {len(states)}`)"
             )
         state = states[self._accelerator.process_index]
         self.stream = state["stream"]
