@@ -13,6 +13,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ..model.suggestions import did_you_mean
 from .annotations import UNKNOWN_COLUMN, Box
+from .label_census import Tally, prepared_tally
 
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
@@ -88,6 +89,12 @@ class DatasetSpec:
             boxes_column=self.boxes_column,
         )
         return reader.select(dataset), reader
+
+    def counted_before(self, label_names: Iterable[str]) -> Tally | None:
+        """How often labels come, where `ram-hf prepare` counted those that these rows are read with; else None."""
+        if self.data_files is not None or self.label_column != "labels":
+            return None
+        return prepared_tally(self.path, self.split, label_names)
 
 
 def open_dataset(

@@ -6,6 +6,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from transformers.utils import logging
 
+from ..data.label_census import refuse_nothing
 from ..data.label_set import LabelSet
 from ..evaluation.dataset import evaluate_on_dataset, metric_names
 from ..evaluation.report import EvaluationReport
@@ -40,6 +41,8 @@ class Judge:
         if self._rows is not None:
             _, reader = self._rows.open()
             reader.check_labels(label_set.names)
+            if (counted := self._rows.counted_before(label_set.names)) is not None:
+                refuse_nothing(counted, purpose="judge by")
 
     def is_due(self, progress: Progress, *, total_steps: int) -> bool:
         """Whether the step that was just done, or gone on from, is still to be judged; the last one always is."""

@@ -28,7 +28,7 @@ from .optimization import Optimizers, cosine_with_warmup, make_optimizers, param
 from .prepared_model import prepare_model
 from .progress import ProcessState, Progress
 from .readings import Readings
-from .rows import count_labels, counted_before, number_of_rows, open_training
+from .rows import count_labels, number_of_rows, open_training
 from .step_counts import count_steps
 
 logger = logging.get_logger(__name__)
@@ -77,7 +77,7 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
     weights, tally = make_label_weights(
         arguments.label_weights,
         label_set,
-        counted_before(arguments, label_set),
+        rows.counted,
         lambda: count_labels(rows, label_set),
         accelerator,
     )

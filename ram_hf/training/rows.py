@@ -5,7 +5,7 @@ from typing import NamedTuple
 from transformers.utils import logging
 
 from ..data.batches import BatchLoader, PrepareRow
-from ..data.label_census import LabelCensus, Tally, prepared_tally, tally_rows
+from ..data.label_census import LabelCensus, Tally, tally_rows
 from ..data.label_set import LabelSet
 from ..data.sources import AnyDataset, DatasetSpec, RowReader
 from ..data.streams import RowStream, count_rows
@@ -24,12 +24,14 @@ class TrainingRows(NamedTuple):
         dataset: behind them, of all processes.
         reader: of the rows of `dataset`.
         census: counts the labels that have come in the batches.
+        counted: how often the seen labels come, where `ram-hf prepare` counted them.
     """
 
     loader: BatchLoader
     dataset: AnyDataset
     reader: RowReader
     census: LabelCensus
+    counted: Tally | None
 
 
 def open_training(
@@ -70,20 +72,13 @@ def open_training(
         skip_broken=arguments.skip_broken,
         census=census,
     )
-    return TrainingRows(loader, dataset, reader, census)
+    return TrainingRows(loader, dataset, reader, census, spec.counted_before(label_set.seen))
 
 
 def count_labels(rows: TrainingRows, label_set: LabelSet) -> Tally:
     """Count how often each seen label comes, in one pass over the labels."""
     logger.warning("`label_weights` is balanced: counting the labels once.")
     return tally_rows(rows.reader.labels(rows.dataset), label_set.seen)
-
-
-def counted_before(arguments: RamTrainingArguments, label_set: LabelSet) -> Tally | None:
-    """How often each seen label comes, where `ram-hf prepare` counted the labels that the run reads."""
-    if arguments.data_files is not None or arguments.label_column != "labels":
-        return None
-    return prepared_tally(arguments.dataset, arguments.split, label_set.seen)
 
 
 def evaluation_rows(arguments: RamTrainingArguments) -> DatasetSpec:
@@ -118,4 +113,4 @@ def number_of_rows(dataset: AnyDataset) -> int:
     return rows
 
 
-__all__ = ["TrainingRows", "count_labels", "counted_before", "evaluation_rows", "number_of_rows", "open_training"]
+__all__ = ["TrainingRows", "count_labels", "evaluation_rows", "number_of_rows", "open_training"]

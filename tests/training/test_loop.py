@@ -363,7 +363,7 @@ def test_data_without_any_label_ends_the_run(options, corpus_rows, tmp_path):
 def test_a_misspelt_label_among_good_ones_is_told(options, caplog):
     options = {**options, "seen_labels": ["red", "grean", "dark"], "max_steps": 11}
     train(RamTrainingArguments(**options))
-    assert "1 of 3 seen labels are on none of 40 images" in caplog.text
+    assert "1 of 3 labels are on none of 40 images" in caplog.text
     assert "'grean' (did you mean 'green'?)" in caplog.text
 
 
