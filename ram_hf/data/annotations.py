@@ -151,9 +151,16 @@ def _naming_the_source(
 
 
 def _with_images_found(annotations: Annotations, folder: Path) -> Annotations:
-    """Look for absolute paths of another machine under `folder`, by their longest tail that is there."""
+    """Look for paths of another machine under `folder`, by their longest tail that is there.
+
+    Relative ones only where not one of them is right as it stands: a single one is missing, and not to be guessed.
+    """
     found: dict[str, AnnotatedImage] = {}  # by the name in the annotations
+    relative = [image for image in annotations.images if not _is_elsewhere(image.name)]
+    guess_relative = not any(image.file.exists() for image in relative)
     for image in annotations.images:
+        if not _is_elsewhere(image.name) and not guess_relative:
+            continue
         if (tail := _tail_under(folder, image)) is not None:
             found[image.name] = image._replace(name=tail, file=folder / tail)
     if not found:
@@ -162,11 +169,13 @@ def _with_images_found(annotations: Annotations, folder: Path) -> Annotations:
     for name, image in found.items():
         if (other := names.setdefault(image.name, name)) != name:
             raise ValueError(
-                f"{other!r} and {name!r} are not on this machine, and under {folder} there is one {image.name!r} for "
-                "both. Give the folder that has them apart."
+                f"{other!r} and {name!r} are not there, and under {folder} there is one {image.name!r} for both. Give "
+                "the folder that has them apart."
             )
     name, image = next(iter(found.items()))
-    note = f"{len(found)} absolute paths were looked for under {folder}, such as {name!r}, which is {image.name!r}."
+    note = (
+        f"{len(found)} paths were looked for under {folder} by their ends, such as {name!r}: {image.name!r} is there."
+    )
     images = [
         image._replace(name=found[image.name].name, file=found[image.name].file) if image.name in found else image
         for image in annotations.images
@@ -175,12 +184,16 @@ def _with_images_found(annotations: Annotations, folder: Path) -> Annotations:
 
 
 def _tail_under(folder: Path, image: AnnotatedImage) -> str | None:
-    windows = PureWindowsPath(image.name)  # takes both kinds of slashes
-    if not (PurePosixPath(image.name).is_absolute() or windows.is_absolute()) or image.file.exists():
+    if image.file.exists():
         return None
-    parts = windows.parts[1:]
+    parts = PureWindowsPath(image.name).parts[1:]  # takes both kinds of slashes
     tails = ("/".join(parts[start:]) for start in range(len(parts)))
     return next((tail for tail in tails if (folder / tail).is_file()), None)
+
+
+def _is_elsewhere(name: str) -> bool:
+    """Whether a name says of itself that it is not below a folder: an absolute path or an address."""
+    return "://" in name or PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute()
 
 
 def _with_images_merged(annotations: Annotations) -> Annotations:
@@ -591,7 +604,8 @@ def _read_marks_csv(file: Path, folder: Path) -> tuple[list[str], list[Annotated
 def _with_suffix(folder: Path, name: str) -> str:
     if Path(name).suffix.lower() in _IMAGE_SUFFIXES:
         return name
-    return next((name + suffix for suffix in _IMAGE_SUFFIXES if (folder / (name + suffix)).is_file()), name)
+    suffixes = (*_IMAGE_SUFFIXES, *(suffix.upper() for suffix in _IMAGE_SUFFIXES))
+    return next((name + suffix for suffix in suffixes if (folder / (name + suffix)).is_file()), name)
 
 
 def _read_marks(cells: Sequence[str], place: str) -> list[int]:

@@ -252,6 +252,7 @@ def evaluation_batches(
     world_size: int = 1,
     num_workers: int = 0,
     passed_over: list[str] | None = None,
+    census: LabelCensus | None = None,
 ) -> Generator[tuple[int, EvaluationInputs], None, None]:
     """Prepare this rank's batches of one pass over a dataset (see [`one_pass_batches`]).
 
@@ -264,6 +265,7 @@ def evaluation_batches(
         num_workers: as for [`BatchLoader`].
         passed_over: if given, rows that cannot be prepared are left out with a warning, and what is wrong with them is
             added here; a batch that nothing is left of does not come.
+        census: counts the labels of the samples, if given.
 
     Returns:
         Generator of (number of the batch, inputs); numbers and inputs depend neither on `world_size` nor on
@@ -289,17 +291,20 @@ def evaluation_batches(
             passed_over.append(str(error))
         return number, is_last, sample
 
-    return _grouped(map_ahead(prepare_row, rows, num_workers=num_workers, prefetch=_BATCHES_AHEAD * batch_size))
+    prepared = map_ahead(prepare_row, rows, num_workers=num_workers, prefetch=_BATCHES_AHEAD * batch_size)
+    return _grouped(prepared, census)
 
 
 def _grouped(
-    prepared: Generator[tuple[int, bool, Sample | None], None, None],
+    prepared: Generator[tuple[int, bool, Sample | None], None, None], census: LabelCensus | None
 ) -> Generator[tuple[int, EvaluationInputs], None, None]:
     samples: list[Sample] = []
     try:
         for number, is_last, sample in prepared:
             if sample is not None:
                 samples.append(sample)
+                if census is not None:
+                    census.note(sample.labels, sample.other_labels)
             if is_last and samples:
                 inputs: EvaluationInputs = {**collate(samples)}
                 if samples[0].boxes is not None:

@@ -4,6 +4,7 @@ import difflib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +58,21 @@ class LabelCensus:
         )
 
 
+def tally_rows(labels: Iterable[Iterable[str]], label_names: Iterable[str]) -> Tally:
+    """Count the labels of all rows.
+
+    Args:
+        labels: distinct labels of each row.
+        label_names: labels of the run.
+    """
+    names, counts, num_images = dict.fromkeys(label_names), Counter[str](), 0
+    for row in labels:
+        counts.update(row)
+        num_images += 1
+    others = sorted(name for name in counts if name not in names)
+    return Tally(num_images, {name: counts[name] for name in names}, others)
+
+
 def add_tallies(tallies: Sequence[Tally]) -> Tally:
     """Sum up what several processes counted, with the same labels."""
     first = tallies[0]
@@ -83,28 +99,44 @@ def prepared_tally(folder: str | os.PathLike, split: str, label_names: Iterable[
     )
 
 
-def check_tally(tally: Tally) -> None:
+def check_tally(tally: Tally, *, purpose: str = "learn") -> None:
     """Refuse labels that not one image has, and warn of single ones.
 
     Raises:
-        ValueError: when there is nothing to learn; the message has what the images hold instead.
+        ValueError: as [`refuse_nothing`].
     """
-    absent = [name for name, count in tally.num_positives.items() if not count]
-    if not absent:
-        return
-    if len(absent) == len(tally.num_positives):
+    refuse_nothing(tally, purpose=purpose)
+    if absent := _absent(tally):
+        logger.warning(
+            "%s of %s labels are on none of %s images: %s.",
+            len(absent),
+            len(tally.num_positives),
+            tally.num_images,
+            _with_nearest(absent, tally.others),
+        )
+
+
+def refuse_nothing(tally: Tally, *, purpose: str = "learn") -> None:
+    """Refuse labels of which not one is on an image.
+
+    Args:
+        tally: of the labels of a run.
+        purpose: what the images are there to do.
+
+    Raises:
+        ValueError: the message has what the images hold instead.
+    """
+    absent = _absent(tally)
+    if absent and len(absent) == len(tally.num_positives):
         found = f"They have {_listed(map(repr, tally.others))}" if tally.others else "They have no label at all"
         raise ValueError(
-            f"There is nothing to learn: none of {tally.num_images} images has one of the seen labels "
+            f"There is nothing to {purpose}: none of {tally.num_images} images has one of the labels "
             f"{_with_nearest(absent, tally.others)}. {found}."
         )
-    logger.warning(
-        "%s of %s seen labels are on none of %s images: %s.",
-        len(absent),
-        len(tally.num_positives),
-        tally.num_images,
-        _with_nearest(absent, tally.others),
-    )
+
+
+def _absent(tally: Tally) -> list[str]:
+    return [name for name, count in tally.num_positives.items() if not count]
 
 
 def _with_nearest(absent: Sequence[str], others: Sequence[str]) -> str:
@@ -122,4 +154,4 @@ def _listed(texts: Iterable[str]) -> str:
     return ", ".join(texts[:_NAMED]) + (", ..." if len(texts) > _NAMED else "")
 
 
-__all__ = ["LabelCensus", "Tally", "add_tallies", "check_tally", "prepared_tally"]
+__all__ = ["LabelCensus", "Tally", "add_tallies", "check_tally", "prepared_tally", "refuse_nothing", "tally_rows"]

@@ -154,7 +154,7 @@ def _read_image(file: Path) -> tuple[bytes, str | None]:
         data = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return b"", _MISSING
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a zero byte in the name is a ValueError
         return b"", str(error)
     try:
         decode_image(io.BytesIO(data), "the file")

@@ -13,6 +13,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ..model.suggestions import did_you_mean
 from .annotations import UNKNOWN_COLUMN, Box
+from .label_census import Tally, prepared_tally
 
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
@@ -88,6 +89,12 @@ class DatasetSpec:
             boxes_column=self.boxes_column,
         )
         return reader.select(dataset), reader
+
+    def counted_before(self, label_names: Iterable[str]) -> Tally | None:
+        """How often labels come, where `ram-hf prepare` counted those that these rows are read with; else None."""
+        if self.data_files is not None or self.label_column != "labels":
+            return None
+        return prepared_tally(self.path, self.split, label_names)
 
 
 def open_dataset(
@@ -226,6 +233,15 @@ class RowReader:
         if isinstance(self._image_feature, datasets.Image):
             dataset = dataset.cast_column(self._image_column, datasets.Image(decode=False))
         return dataset
+
+    def labels(self, dataset: AnyDataset) -> Iterator[list[str]]:
+        """The labels of each row of the dataset that [`RowReader.select`] gave, in its order, without its images.
+
+        Raises:
+            ValueError: when one of `label_columns` holds none of 1, 0 and -1.
+        """
+        for row in dataset.select_columns(list(self._label_tops)):
+            yield self._read_labels(row)[0]
 
     def read(self, row: Mapping[str, Any]) -> Row:
         """Read one row of the dataset that [`RowReader.select`] gave.

@@ -2,7 +2,9 @@
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
+from ..data.label_census import LabelCensus, add_tallies, check_tally, refuse_nothing
 from ..data.label_set import LabelList, LabelSet
 from ..data.sources import DatasetSpec
 from ..pretrained import load_model
@@ -39,8 +41,10 @@ def evaluate(
 
     Raises:
         FileNotFoundError: when there is no such model or dataset.
-        ValueError: when a label list is needed and not given, or something does not fit the dataset.
+        ValueError: when a label list is needed and not given, a number is out of its range, something does not fit the
+            dataset, or not one image has one of the labels.
     """
+    _check_numbers(batch_size=(batch_size, 1), num_workers=(num_workers, 0), max_images=(max_images, 1))
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     dataset, reader = rows.open()
     if seen or unseen:
@@ -49,6 +53,9 @@ def evaluate(
         label_set = LabelSet(tuple(reader.label_names))
     else:
         raise ValueError("The labels of this dataset are free strings: name a label file with `--seen` or `--unseen`.")
+    if (counted := rows.counted_before(label_set.names)) is not None:
+        refuse_nothing(counted, purpose="judge by")  # before minutes of work
+    census = LabelCensus(label_set.names)
     ram, processor = load_model(model)
     report = evaluate_on_dataset(
         ram.to(accelerator.device),
@@ -60,11 +67,22 @@ def evaluate(
         num_workers=num_workers,
         max_images=max_images,
         skip_broken=skip_broken,
+        census=census,
         accelerator=accelerator,
     )
+    tally = add_tallies(gather_object([census.tally()]))
     is_main_process = accelerator.is_main_process
     accelerator.end_training()  # a process of a gloo group that is left standing can abort at its exit
-    return report if is_main_process else None
+    if not is_main_process:
+        return None
+    check_tally(tally, purpose="judge by")
+    return report
+
+
+def _check_numbers(**numbers: tuple[int | None, int]) -> None:
+    for name, (value, least) in numbers.items():
+        if value is not None and value < least:
+            raise ValueError(f"`{name}` must be at least {least}, got {value}.")
 
 
 __all__ = ["evaluate"]

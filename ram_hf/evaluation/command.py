@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: when there is no folder for the report, no model or no dataset.
+        IsADirectoryError: when the report is to take the place of a folder.
         ValueError: when a label list is needed and not given, or something does not fit the dataset.
     """
     from ..data.sources import DatasetSpec
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder for {str(args.json)!r}.")  # before minutes of work
+    if args.json is not None and args.json.is_dir():
+        raise IsADirectoryError(f"`--json` names the folder {str(args.json)!r}; give a file in it.")
     spec = DatasetSpec(
         args.dataset,
         args.split,

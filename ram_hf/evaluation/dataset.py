@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..data.batches import PrepareRow, evaluation_batches
+from ..data.label_census import LabelCensus
 from ..data.label_set import LabelSet
 from ..data.sources import AnyDataset, RowReader
 from ..data.transforms import EvalTransform
@@ -31,6 +32,7 @@ def evaluate_on_dataset(
     num_workers: int = 4,
     max_images: int | None = None,
     skip_broken: bool = False,
+    census: LabelCensus | None = None,
     accelerator: "Accelerator | None" = None,
 ) -> EvaluationReport:
     """Judge a model on the rows of a dataset: unseen labels alone (ZSL) and all labels (GZSL), or one plain list.
@@ -45,6 +47,7 @@ def evaluate_on_dataset(
         num_workers: threads that decode.
         max_images: judge by the first so many rows.
         skip_broken: pass over rows that cannot be read, with a warning, and count them in the report.
+        census: counts the labels of the images that this process judges by, if given.
         accelerator: of the running processes; the report is the same for any number of them, to the last digit.
 
     Returns:
@@ -66,6 +69,7 @@ def evaluate_on_dataset(
         world_size=1 if accelerator is None else accelerator.num_processes,
         num_workers=num_workers,
         passed_over=passed_over if skip_broken else None,
+        census=census,
     )
     with torch.no_grad():
         label_ids = processor(labels=label_set.names)["input_ids"].to(model.device)

@@ -118,7 +118,7 @@ def evaluate_model(
     found = _merge([found] if accelerator is None else _gather(found))
     order = sorted(found.targets)
     if not order:
-        raise ValueError("There is nothing to evaluate: no image came in `batches`.")
+        raise ValueError("There is nothing to evaluate: no image came in `batches`, or none of them could be read.")
     targets = np.concatenate([found.targets[index] for index in order])
     return EvaluationReport(
         {

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
 from ..atomic import whole_folder
 from ..interruption import stop_signals
 from ..model.processing_ram import RamProcessor
+from ..training.accelerators import make_single_accelerator
 from ..training.logbook import Logbook
 from ..training.optimization import set_learning_rates
 from .clip_tokenizer import learn_clip_tokenizer
@@ -57,6 +57,7 @@ def train_photo_clip(arguments: PhotoClipArguments) -> dict[str, float]:
     Raises:
         FloatingPointError: when the loss is not finite.
         KeyboardInterrupt: when interrupted or terminated; a checkpoint is written first.
+        ValueError: in several processes, which would each train alone.
     """
     run = _Run(arguments)
     with stop_signals() as stop_asked:
@@ -75,9 +76,7 @@ class _Run:
     def __init__(self, arguments: PhotoClipArguments):
         self.arguments, self.output_dir = arguments, Path(arguments.output_dir)
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        self.accelerator = Accelerator(
-            cpu=not torch.accelerator.is_available(), mixed_precision=arguments.mixed_precision
-        )
+        self.accelerator = make_single_accelerator(arguments.mixed_precision)
         set_seed(arguments.seed)
         self.photographs = open_photographs(arguments.photographs)
         self.bank = _read_bank(self.photographs, Path(arguments.words))

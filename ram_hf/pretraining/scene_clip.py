@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -25,6 +24,7 @@ from ..evaluation.ranking import mean_average_precision
 from ..interruption import stop_signals
 from ..model.processing_ram import DEFAULT_LABEL_TEMPLATE, RamProcessor
 from ..scenes.renderer import SceneRenderer
+from ..training.accelerators import make_single_accelerator
 from ..training.logbook import Logbook
 from ..training.optimization import cosine_with_warmup, set_learning_rates
 from .scene_pairs import PairBatch, ScenePairs, train_tokenizer
@@ -103,9 +103,7 @@ def pretrain_clip(arguments: ClipPretrainingArguments) -> dict[str, float]:
         ValueError: in several processes, which would each train alone.
     """
     # Prepare.
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=arguments.mixed_precision)
-    if accelerator.num_processes > 1:
-        raise ValueError("A CLIP is trained by one process; start it without `accelerate launch`.")
+    accelerator = make_single_accelerator(arguments.mixed_precision)
     set_seed(arguments.seed)
     output_dir = Path(arguments.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)

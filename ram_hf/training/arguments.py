@@ -11,15 +11,19 @@ from ..model.suggestions import did_you_mean
 # Of each pair exactly one is set; one that is given on the command line takes the place of its partner in the YAML.
 ALTERNATIVES = (("label_column", "label_columns"), ("max_steps", "num_epochs"))
 LABEL_LISTS = ("seen_labels", "unseen_labels")
-_NEED_EVAL_SPLIT = ("eval_dataset", "eval_steps", "max_eval_images", "metric_for_best", "boxes_column")
+BALANCED = "balanced"  # of `label_weights`
+_NEED_EVAL_SPLIT = (
+    *("eval_dataset", "eval_steps", "max_eval_images", "metric_for_best", "boxes_column", "early_stopping_patience"),
+)
 _ABOVE_ZERO = (
     *("max_steps", "num_epochs", "per_device_batch_size", "gradient_accumulation_steps"),
     *("schedule_epochs", "schedule_steps", "max_grad_norm", "image_size", "eval_batch_size"),
-    *("eval_steps", "max_eval_images", "save_steps", "keep_checkpoints", "log_steps"),
+    *("eval_steps", "max_eval_images", "early_stopping_patience", "save_steps", "keep_checkpoints", "log_steps"),
 )
 _AT_LEAST_ZERO = (
     *("adapter_learning_rate", "temperature_learning_rate", "token_learning_rate", "warmup_learning_rate"),
     *("weight_decay", "warmup_epochs", "warmup_steps", "num_workers", "shuffle_buffer", "seed"),
+    "early_stopping_threshold",
 )
 
 
@@ -146,6 +150,15 @@ class RamTrainingArguments:
             "contrast each label with the images of all processes, so that the loss depends on the total batch alone"
         ),
     )
+    label_weights: str | None = field(
+        default=None,
+        metadata=_about(
+            "what the positives of each seen label count for in the loss: balanced (a label on n images counts for "
+            "m / n, with m the mean over the labels, so that rare ones count as much as frequent ones), or a text "
+            "file with a label, a tab and a number above 0 a line (in a YAML, relative to the YAML's folder), where "
+            "the others count for 1; None: all alike"
+        ),
+    )
     mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
         default=None, metadata=_about("precision of the forward pass; None: what `accelerate launch` says")
     )
@@ -194,7 +207,16 @@ class RamTrainingArguments:
     )
     metric_for_best: str | None = field(
         default=None,
-        metadata=_about("metric whose highest value marks the checkpoint to keep as the best, such as zsl/mAP"),
+        metadata=_about("metric whose highest value marks the model to keep as the best, such as zsl/mAP"),
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata=_about(
+            "stop after so many evaluations in a row without a rise of `metric_for_best`; None: go on to the end"
+        ),
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata=_about("a smaller rise than this over the best so far counts as none, in [0, 1]")
     )
 
     save_steps: int = field(default=1000, metadata=_about("write a checkpoint every so many optimizer steps"))
@@ -224,8 +246,17 @@ class RamTrainingArguments:
             raise ValueError("`seen_labels` is missing: give the labels to train on, as a list or as a text file.")
         if self.label_columns == []:
             raise ValueError("`label_columns` is empty: name the columns of 1, 0 and -1.")
+        self._check_early_stopping()
         if self.eval_split is None and (useless := [name for name in _NEED_EVAL_SPLIT if getattr(self, name)]):
             raise ValueError(f"`{useless[0]}` has no effect without `eval_split`: say which split to evaluate on.")
+
+    def _check_early_stopping(self) -> None:
+        if self.early_stopping_threshold and self.early_stopping_patience is None:
+            raise ValueError("`early_stopping_threshold` has no effect without `early_stopping_patience`.")
+        if self.early_stopping_patience is not None and self.eval_split is not None and self.eval_steps is None:
+            raise ValueError(
+                "`early_stopping_patience` has no effect without `eval_steps`: say how often to evaluate."
+            )
 
     def _check_ranges(self) -> None:
         for name in _ABOVE_ZERO:
@@ -327,4 +358,4 @@ def _described(hint: Any) -> str:
     return "a mapping" if origin is dict else names[hint]
 
 
-__all__ = ["ALTERNATIVES", "LABEL_LISTS", "RamTrainingArguments", "coerced", "field_types"]
+__all__ = ["ALTERNATIVES", "BALANCED", "LABEL_LISTS", "RamTrainingArguments", "coerced", "field_types"]

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ..model.suggestions import did_you_mean
-from .arguments import LABEL_LISTS, coerced, field_types
+from .arguments import BALANCED, LABEL_LISTS, coerced, field_types
 
 
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
@@ -36,8 +36,8 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
         if key not in hints:
             raise ValueError(f"{path}: unknown key `{key}`. {did_you_mean(str(key), hints)}")
     checked = {key: coerced(f"{path}: {key}", value, hints[key]) for key, value in values.items()}
-    for name in LABEL_LISTS:
-        if isinstance(checked.get(name), str):
+    for name in (*LABEL_LISTS, "label_weights"):
+        if isinstance(checked.get(name), str) and checked[name] != BALANCED:
             checked[name] = str(path.parent / Path(checked[name]).expanduser())
     return checked
 

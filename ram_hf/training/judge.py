@@ -1,10 +1,12 @@
 """Judging a model while it trains, and keeping the best."""
 
+import math
 from pathlib import Path
 
 from accelerate import Accelerator
 from transformers.utils import logging
 
+from ..data.label_census import refuse_nothing
 from ..data.label_set import LabelSet
 from ..evaluation.dataset import evaluate_on_dataset, metric_names
 from ..evaluation.report import EvaluationReport
@@ -39,11 +41,18 @@ class Judge:
         if self._rows is not None:
             _, reader = self._rows.open()
             reader.check_labels(label_set.names)
+            if (counted := self._rows.counted_before(label_set.names)) is not None:
+                refuse_nothing(counted, purpose="judge by")
 
     def is_due(self, progress: Progress, *, total_steps: int) -> bool:
         """Whether the step that was just done, or gone on from, is still to be judged; the last one always is."""
         due = progress.step % (self._arguments.eval_steps or total_steps) == 0
         return self._rows is not None and due and progress.judged < progress.step < total_steps
+
+    def has_seen_enough(self, progress: Progress) -> bool:
+        """Whether the metric has not risen for as many evaluations as early stopping waits."""
+        patience = self._arguments.early_stopping_patience
+        return patience is not None and progress.num_without_rise >= patience
 
     def evaluate(
         self, averaged: AveragedModel, progress: Progress, logbook: Logbook, accelerator: Accelerator
@@ -71,7 +80,7 @@ class Judge:
                 skip_broken=self._arguments.skip_broken,
                 accelerator=accelerator,
             )
-            if self._is_best(report.metrics(), progress):
+            if self._note(report.metrics(), progress):
                 averaged.write(Path(self._arguments.output_dir) / "best")
         progress.judged = progress.step
         logbook.write_plain(progress.step, report.metrics())
@@ -79,16 +88,25 @@ class Judge:
         logbook.restart_clock()
         return report
 
-    def _is_best(self, metrics: dict[str, float], progress: Progress) -> bool:
+    def _note(self, metrics: dict[str, float], progress: Progress) -> bool:
+        """Compare with what was found before; returns whether this is the best."""
         if self._metric not in metrics:
             logger.warning(
                 "%s is undefined, as no image holds one of its labels: no best model is kept.", self._metric
             )
             return False
-        if progress.best is not None and metrics[self._metric] <= progress.best:
-            return False
-        progress.best = metrics[self._metric]
-        return True
+        value, best = metrics[self._metric], -math.inf if progress.best is None else progress.best
+        rises = value - best > self._arguments.early_stopping_threshold
+        progress.num_without_rise = 0 if rises else progress.num_without_rise + 1
+        if self.has_seen_enough(progress):
+            logger.warning(
+                "Stopping at step %s: in %s evaluations %s has not risen by more than %s over %.4f.",
+                *(progress.step, progress.num_without_rise, self._metric),
+                *(self._arguments.early_stopping_threshold, max(best, value)),
+            )
+        if value > best:
+            progress.best = value
+        return value > best
 
 
 __all__ = ["Judge"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from ..data.batches import LoadedBatch
 from ..data.streams import StreamState
+from ..model.losses import label_loss
 from ..model.modeling_ram import RamModel
 from .gathered_loss import gathered_label_loss
 
@@ -19,14 +21,25 @@ class Learner:
     Args:
         model: in training; batch norm is synchronised where torch can, which is on CUDA.
         label_ids: tokenised labels of the training, shape (L, T).
+        label_weights: of the labels' positives in the loss, shape (L,); None: all alike.
         gather_loss: contrast each label with the images of all processes.
         accelerator: of the running processes.
     """
 
-    def __init__(self, model: RamModel, label_ids: Tensor, *, gather_loss: bool, accelerator: Accelerator):
+    def __init__(
+        self,
+        model: RamModel,
+        label_ids: Tensor,
+        *,
+        label_weights: Tensor | None,
+        gather_loss: bool,
+        accelerator: Accelerator,
+    ):
         several = accelerator.num_processes > 1
-        if several and gather_loss:
-            model.loss_function = gathered_label_loss
+        loss = gathered_label_loss if several and gather_loss else label_loss
+        if label_weights is not None:
+            label_weights = label_weights.to(accelerator.device)
+        model.loss_function = partial(loss, label_weights=label_weights)
         whole: nn.Module = model
         if several and accelerator.device.type == "cuda":
             # Replaces the batch norms inside `model.ladder`, in place.

@@ -1,14 +1,12 @@
 """The training run, from top to bottom: prepare, step, log, save, evaluate."""
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, GradientAccumulationPlugin, ProjectConfiguration, set_seed
+from accelerate.utils import ProjectConfiguration, set_seed
 from transformers.utils import logging
 
 from ..atomic import lock
@@ -16,28 +14,29 @@ from ..data.label_set import LabelSet
 from ..evaluation.report import EvaluationReport
 from ..interruption import stop_signals
 from ..model.modeling_ram import RamModel
+from .accelerators import make_accelerator
 from .arguments import RamTrainingArguments
 from .averaged_model import AveragedModel
 from .checkpointer import Checkpointer, move_aside
 from .ema import MovingAverage, TrainedWeights
 from .judge import Judge
 from .label_check import LabelCheck
+from .label_weights import make_label_weights
 from .learner import Learner
 from .logbook import Logbook
 from .optimization import Optimizers, cosine_with_warmup, make_optimizers, parameter_groups
 from .prepared_model import prepare_model
 from .progress import ProcessState, Progress
 from .readings import Readings
-from .rows import counted_before, number_of_rows, open_training
+from .rows import count_labels, number_of_rows, open_training
 from .step_counts import count_steps
 
 logger = logging.get_logger(__name__)
 
 _FEW_STEPS = 50
-_SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 _SAME_WHEN_RESUMED = (
     *("model", "dataset", "dataset_name", "data_files", "split", "streaming", "seed", "shuffle_buffer", "augment"),
-    "image_size",
+    *("image_size", "label_weights"),
 )
 
 
@@ -70,11 +69,18 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
     set_seed(arguments.seed)
     label_set = LabelSet.from_options(arguments.seen_labels, arguments.unseen_labels)
     model, processor = prepare_model(arguments)
-    loader, dataset, census = open_training(
+    rows = open_training(
         arguments, label_set, processor, rank=accelerator.process_index, world_size=accelerator.num_processes
     )
     judge = Judge(arguments, label_set)
-    steps = count_steps(arguments, lambda: number_of_rows(dataset), accelerator)
+    steps = count_steps(arguments, lambda: number_of_rows(rows.dataset), accelerator)
+    weights, tally = make_label_weights(
+        arguments.label_weights,
+        label_set,
+        rows.counted,
+        lambda: count_labels(rows, label_set),
+        accelerator,
+    )
     schedule = cosine_with_warmup(
         warmup_steps=steps.warmup, total_steps=steps.schedule, warmup_learning_rate=arguments.warmup_learning_rate
     )
@@ -83,8 +89,10 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
     average = MovingAverage(TrainedWeights(model), arguments.ema_decay)
     averaged = AveragedModel(model, processor, average, accelerator)
     label_ids = processor(labels=label_set.seen)["input_ids"]
-    learner = Learner(model, label_ids, gather_loss=arguments.gather_loss, accelerator=accelerator)
-    progress, process = Progress(_experiment(arguments, label_set)), ProcessState(loader, accelerator)
+    learner = Learner(
+        model, label_ids, label_weights=weights, gather_loss=arguments.gather_loss, accelerator=accelerator
+    )
+    progress, process = Progress(_experiment(arguments, label_set)), ProcessState(rows.loader, accelerator)
     checkpointer = Checkpointer(
         output_dir / "checkpoints",
         {
@@ -100,16 +108,14 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
     if not arguments.resume:
         move_aside(output_dir, accelerator)
     checkpointer.resume()
-    labels = LabelCheck(
-        census, counted_before(arguments, label_set), is_new=progress.step == 0, accelerator=accelerator
-    )
+    labels = LabelCheck(rows.census, tally, is_new=progress.step == 0, accelerator=accelerator)
     readings = Readings(accelerator, model.temperatures, output_dir / "checkpoints")
     logbook = Logbook(
         output_dir,
         accelerator,
         first_step=progress.step,
         total_steps=steps.total,
-        judges_again=judge.is_due(progress, total_steps=steps.total),
+        judges_again=judge.is_due(progress, total_steps=steps.total) or judge.has_seen_enough(progress),
     )
     if accelerator.is_main_process:
         logger.warning("Training %s steps on %s process(es).", steps.total, accelerator.num_processes)
@@ -119,12 +125,12 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
                 "`max_steps`, and for a small folder see examples/small.yaml of the package's repository."
             )
 
-    with learner.released_at_the_end(), loader, stop_signals() as stop_asked:
+    with learner.released_at_the_end(), rows.loader, stop_signals() as stop_asked:
         if judge.is_due(progress, total_steps=steps.total):  # it could not be done when the step was
             judge.evaluate(averaged, progress, logbook, accelerator)
             checkpointer.save()
-        batches = iter(loader)
-        while progress.step < steps.total:
+        batches, report = iter(rows.loader), None
+        while progress.step < steps.total and not judge.has_seen_enough(progress):
             # Step.
             rates = optimizers.set_learning_rates(schedule, progress.step)
             try:
@@ -153,55 +159,35 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
             if evaluates or saves:
                 checkpointer.save()
             if evaluates:
-                judge.evaluate(averaged, progress, logbook, accelerator)
+                report = judge.evaluate(averaged, progress, logbook, accelerator)
                 checkpointer.save()  # with what was found
             if stopped and not is_last:
                 raise KeyboardInterrupt(f"stopped at step {progress.step}; run the same command again to go on")
 
         with averaged.applied():
             averaged.write(output_dir)
-        report = judge.evaluate(averaged, progress, logbook, accelerator)
+        if report is None or progress.judged < progress.step:
+            report = judge.evaluate(averaged, progress, logbook, accelerator)
         logbook.close()
     return report
 
 
 def _make_accelerator(arguments: RamTrainingArguments) -> Accelerator:
     log_with = None if arguments.report_to == "none" else arguments.report_to
-    # Accelerate keeps one precision a process: a run after another, in a notebook say, starts from a clean state.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # or several processes without one would each train alone
-        mixed_precision=arguments.mixed_precision,
+    accelerator = make_accelerator(
+        arguments.mixed_precision,
+        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         log_with=log_with,
-        # Or the environment would divide the gradients, and nothing would add them up.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         project_config=ProjectConfiguration(
             project_dir=arguments.output_dir, logging_dir=f"{arguments.output_dir}/logs"
         ),
     )
-    _check_environment(arguments, accelerator)
     if accelerator.is_main_process:
         Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
     if log_with is not None:
         accelerator.init_trackers("ram_hf")
     return accelerator
-
-
-def _check_environment(arguments: RamTrainingArguments, accelerator: Accelerator) -> None:
-    """Refuse what Accelerate was configured for and this loop does not do; tell what does not count."""
-    if accelerator.distributed_type in _SHARDED:
-        raise ValueError(
-            f"Accelerate is configured for {accelerator.distributed_type.value}, but a run keeps the whole model in "
-            "each process: what trains is small. Launch it without."
-        )
-    ambient = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
-    if ambient not in (None, str(arguments.gradient_accumulation_steps)) and accelerator.is_main_process:
-        logger.warning(
-            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS is %s, but `gradient_accumulation_steps` decides: %s.",
-            ambient,
-            arguments.gradient_accumulation_steps,
-        )
 
 
 def _experiment(arguments: RamTrainingArguments, label_set: LabelSet) -> dict[str, Any]:

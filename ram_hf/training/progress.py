@@ -18,6 +18,7 @@ class Progress:
         step: optimizer steps that are done.
         judged: the last of them after which the model was judged.
         best: highest value so far of the metric that marks the best model.
+        num_without_rise: evaluations since that metric last rose enough to count for early stopping.
 
     Args:
         experiment: what has to be equal in a checkpoint, by the name of its option; JSON values.
@@ -26,11 +27,15 @@ class Progress:
     def __init__(self, experiment: Mapping[str, Any]):
         self.step = self.judged = 0
         self.best: float | None = None
+        self.num_without_rise = 0
         self._experiment = dict(experiment)
 
     def state_dict(self) -> dict[str, Any]:
         """Small numbers and texts, kept as JSON."""
-        return {"step": self.step, "judged": self.judged, "experiment": self._experiment, "best": self.best}
+        return {
+            **{"step": self.step, "judged": self.judged, "experiment": self._experiment, "best": self.best},
+            "num_without_rise": self.num_without_rise,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there.
@@ -44,6 +49,7 @@ class Progress:
                 raise ValueError(f"was trained with `{name}` {theirs!r}, not {ours!r}")
         self.step, self.best = state["step"], state["best"]
         self.judged = state.get("judged", self.step)  # older checkpoints were written after judging
+        self.num_without_rise = state.get("num_without_rise", 0)
 
 
 class ProcessState:
@@ -76,8 +82,8 @@ class ProcessState:
         """
         if len(states) != self._accelerator.num_processes:
             raise ValueError(
-                f"was written by {len(states)} processes, not {self._accelerator.num_processes}, which would deal the "
-                "images out anew"
+                f"was written by {len(states)} process(es), not {self._accelerator.num_processes}, which would deal "
+                f"the images out anew: start {len(states)} (`accelerate launch --num_processes {len(states)}`)"
             )
         state = states[self._accelerator.process_index]
         self.stream = state["stream"]

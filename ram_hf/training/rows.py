@@ -1,11 +1,13 @@
 """The rows of a run: what the arguments say about data, opened for training and for evaluation."""
 
+from typing import NamedTuple
+
 from transformers.utils import logging
 
 from ..data.batches import BatchLoader, PrepareRow
-from ..data.label_census import LabelCensus, Tally, prepared_tally
+from ..data.label_census import LabelCensus, Tally, tally_rows
 from ..data.label_set import LabelSet
-from ..data.sources import AnyDataset, DatasetSpec
+from ..data.sources import AnyDataset, DatasetSpec, RowReader
 from ..data.streams import RowStream, count_rows
 from ..data.transforms import EvalTransform, TrainTransform
 from ..model.processing_ram import RamProcessor
@@ -14,14 +16,28 @@ from .arguments import RamTrainingArguments
 logger = logging.get_logger(__name__)
 
 
+class TrainingRows(NamedTuple):
+    """What a run learns from.
+
+    Attributes:
+        loader: endless batches of this process, with the seen labels as columns.
+        dataset: behind them, of all processes.
+        reader: of the rows of `dataset`.
+        census: counts the labels that have come in the batches.
+        counted: how often the seen labels come, where `ram-hf prepare` counted them.
+    """
+
+    loader: BatchLoader
+    dataset: AnyDataset
+    reader: RowReader
+    census: LabelCensus
+    counted: Tally | None
+
+
 def open_training(
     arguments: RamTrainingArguments, label_set: LabelSet, processor: RamProcessor, *, rank: int, world_size: int
-) -> tuple[BatchLoader, AnyDataset, LabelCensus]:
+) -> TrainingRows:
     """Open this process's share of the training rows.
-
-    Returns:
-        Endless batches with the seen labels as columns, the dataset behind them, and the count of the labels that
-        have come in them.
 
     Raises:
         ValueError: when a column or a label does not fit the data, or the processor does not squash.
@@ -56,14 +72,13 @@ def open_training(
         skip_broken=arguments.skip_broken,
         census=census,
     )
-    return loader, dataset, census
+    return TrainingRows(loader, dataset, reader, census, spec.counted_before(label_set.seen))
 
 
-def counted_before(arguments: RamTrainingArguments, label_set: LabelSet) -> Tally | None:
-    """How often each seen label comes, where `ram-hf prepare` counted the labels that the run reads."""
-    if arguments.data_files is not None or arguments.label_column != "labels":
-        return None
-    return prepared_tally(arguments.dataset, arguments.split, label_set.seen)
+def count_labels(rows: TrainingRows, label_set: LabelSet) -> Tally:
+    """Count how often each seen label comes, in one pass over the labels."""
+    logger.warning("`label_weights` is balanced: counting the labels once.")
+    return tally_rows(rows.reader.labels(rows.dataset), label_set.seen)
 
 
 def evaluation_rows(arguments: RamTrainingArguments) -> DatasetSpec:
@@ -98,4 +113,4 @@ def number_of_rows(dataset: AnyDataset) -> int:
     return rows
 
 
-__all__ = ["counted_before", "evaluation_rows", "number_of_rows", "open_training"]
+__all__ = ["TrainingRows", "count_labels", "evaluation_rows", "number_of_rows", "open_training"]

@@ -25,14 +25,14 @@ from ram_hf.data.streams import RowStream
     ],
 )
 def test_nothing_to_learn_is_refused(seen, others, message):
-    with pytest.raises(ValueError, match=f"none of 7 images has one of the seen labels .*{message}"):
+    with pytest.raises(ValueError, match=f"none of 7 images has one of the labels .*{message}"):
         check_tally(Tally(7, {seen: 0}, others))
 
 
 def test_single_labels_without_an_image_are_told(caplog):
     with caplog.at_level(logging.WARNING):
         check_tally(Tally(7, {"dog": 3, "Cat": 0, "zebra": 0}, ["cat"]))
-    assert "2 of 3 seen labels are on none of 7 images: 'Cat' (did you mean 'cat'?), 'zebra'." in caplog.text
+    assert "2 of 3 labels are on none of 7 images: 'Cat' (did you mean 'cat'?), 'zebra'." in caplog.text
     caplog.clear()
     check_tally(Tally(7, {"dog": 3}, ["cat"]))
     assert not caplog.text

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -583,8 +584,8 @@ def test_absolute_paths_of_another_machine_are_found_under_the_folder(tmp_path, 
     (tmp_path / "ram.json").write_text(content)
     assert command("ram-json", tmp_path / "ram.json", images, tmp_path / "out") == 0
     assert labels_by_path(tmp_path / "out") == {"0.jpg": ["a"], "1.jpg": [], "2.jpg": []}
-    assert "2 absolute paths were looked for under" in (told := capsys.readouterr().err)
-    assert "which is '0.jpg'" in told
+    assert "2 paths were looked for under" in (told := capsys.readouterr().err)
+    assert "0.jpg': '0.jpg' is there" in told
 
 
 def test_the_longest_tail_is_taken(tmp_path):
@@ -604,6 +605,49 @@ def test_absolute_paths_that_are_there_or_nowhere_stay(tmp_path, images):
     annotations = read_table(tmp_path / "t.csv", tmp_path)
     assert [image.file for image in annotations.images] == [there, Path(nowhere)]
     assert not annotations.notes
+
+
+@pytest.mark.parametrize(
+    "prefix", ["data/train/", "./images/", "..\\\\photos\\\\", "https://example.org/a/", "s3://b/"]
+)
+def test_a_folder_too_many_is_found_in_every_format(tmp_path, images, capsys, prefix):
+    (tmp_path / "a.csv").write_text(f"path,labels\n{prefix}0.jpg,a\n{prefix}1.jpg,b\n".replace("\\\\", "\\"))
+    assert command("table", tmp_path / "a.csv", images, tmp_path / "out") == 0
+    assert labels_by_path(tmp_path / "out") == {"0.jpg": ["a"], "1.jpg": ["b"]}
+    assert "2 paths were looked for under" in capsys.readouterr().err
+    (tmp_path / "a.json").write_text(
+        f'{{"images": [{{"id": 1, "file_name": "{prefix}0.jpg"}}], "annotations": [], "categories": []}}'
+    )
+    assert command("coco", tmp_path / "a.json", images, tmp_path / "coco") == 0
+    assert list(labels_by_path(tmp_path / "coco")) == ["0.jpg"]
+
+
+def test_a_single_missing_image_is_not_guessed(tmp_path, images, capsys):
+    """`other/1.jpg` is missing; that there is a `1.jpg` says nothing where the other paths are right."""
+    (tmp_path / "a.csv").write_text("path,labels\n0.jpg,a\nother/1.jpg,b\n")
+    assert command("table", tmp_path / "a.csv", images, tmp_path / "out") == 1
+    assert "1 of 2 pictures cannot be read, 1 missing and 0 broken: other/1.jpg" in capsys.readouterr().err
+
+
+def test_the_papers_names_of_pa100k(tmp_path, images, capsys):
+    """The method's own file has words where the dataset's names are run together; `--labels` takes either."""
+    file = Path(__file__).parents[2] / "configs" / "labels" / "pa100k.txt"
+    ours = [line for line in lines(file) if not line.startswith("#")]
+    papers = [re.sub(r"(?<=[a-z])(?=[A-Z0-9])", " ", name).replace("&", " and ") for name in ours]
+    assert {"Hand Bag", "Skirt and Dress", "Hold Objects In Front"} <= set(papers)
+    content = {"images": [["/mnt/nas/x/Images/0.jpg", papers], ["/mnt/nas/x/Images/1.jpg", []]], "classes": papers}
+    (tmp_path / "test.json").write_text(json.dumps(content))
+    keep = ("--labels", file)
+    assert command("ram-json", tmp_path / "test.json", images, tmp_path / "out", *keep) == 0
+    assert labels_by_path(tmp_path / "out") == {"0.jpg": ours, "1.jpg": []}
+    assert lines(tmp_path / "out" / "labels.txt") == ours
+    told = capsys.readouterr().err
+    different = sum(paper != our for paper, our in zip(papers, ours, strict=True))
+    assert f"{different} labels to keep are spelt otherwise in the source" in told
+    assert "'HandBag' as 'Hand Bag'" in told
+    # And without `--labels` the folder keeps the paper's names, which `report.json` counts.
+    assert command("ram-json", tmp_path / "test.json", images, tmp_path / "papers") == 0
+    assert lines(tmp_path / "papers" / "labels.txt") == papers
 
 
 def test_labels_to_keep_may_be_spelt_otherwise(tmp_path, images, capsys):

@@ -105,3 +105,30 @@ def test_an_easy_negative_costs_exactly_nothing():
 
 def test_the_log_odds_of_certainty_are_bounded():
     assert log_odds_of_softmax(torch.tensor([[25.0]])).item() == pytest.approx(-math.log(1e-6), rel=0.01)
+
+
+@given(seed=st.integers(0, 2**16), images=st.integers(1, 5), labels=st.integers(1, 6))
+def test_weighted_losses_are_their_equations(seed, images, labels):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(images, labels, generator=generator, dtype=torch.float64) * 5
+    targets = torch.randint(0, 2, (images, labels), generator=generator)
+    weights = torch.rand(labels, generator=generator, dtype=torch.float64) * 1e-2 + 1e-4
+    everything = math.log(sum(math.exp(value) for value in logits.flatten().tolist()))
+    pairs = [(b, j) for b in range(images) for j in range(labels) if targets[b, j]]
+    total = -sum(weights[j].item() * (logits[b, j].item() - everything) for b, j in pairs)
+    expected = total / sum(weights[j].item() for _, j in pairs) if pairs else 0.0
+    assert multi_matching_loss(logits, targets, label_weights=weights).item() == pytest.approx(expected, abs=1e-9)
+    plain, positives = (asymmetric_loss(logits, mask) for mask in (targets, torch.where(targets == 1, 1, -1)))
+    by_label = [asymmetric_loss(logits[:, [j]], torch.where(targets[:, [j]] == 1, 1, -1)) for j in range(labels)]
+    expected = (plain - positives) + sum(weight * loss for weight, loss in zip(weights, by_label, strict=True))
+    torch.testing.assert_close(asymmetric_loss(logits, targets, label_weights=weights), expected)
+
+
+@pytest.mark.parametrize("has_unknown", [False, True])
+def test_weights_of_one_change_nothing(has_unknown):
+    logits, labels = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)) * 9, torch.eye(3, 4)
+    labels[0, 3] = -1 if has_unknown else 0
+    torch.testing.assert_close(label_loss(logits, labels, label_weights=torch.ones(4)), label_loss(logits, labels))
+    weights = torch.tensor([1.0, 1.0, 5.0, 1.0])
+    assert label_loss(logits, labels, label_weights=weights) != label_loss(logits, labels)
+    assert label_loss(logits, torch.zeros(3, 4), label_weights=weights) == 0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from transformers import CLIPModel
 
@@ -26,6 +27,10 @@ from ram_hf.pretraining.photographs import decode_photographs, open_photographs
 from ram_hf.pretraining.small_clip import make_clip, read_sizes
 from ram_hf.pretraining.teacher import compute_teacher_features, open_teacher_features
 from tests.pretraining.drawn_photographs import EXACT, ColourTeacher, write_files, write_words
+
+# As a configured machine, or a launcher for another program, leaves them behind.
+AMBIENT = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_MIXED_PRECISION": "bf16"}
+AMBIENT |= {"ACCELERATE_DYNAMO_BACKEND": "EAGER", "ACCELERATE_SPLIT_BATCHES": "true"}
 
 SIZES = {"image_size": 16, "patch_size": 4, "vision_width": 32, "vision_layers": 2, "vision_heads": 2}
 SIZES |= {"text_width": 32, "text_layers": 1, "text_heads": 2, "projection_dim": 16, "context_length": 24}
@@ -225,6 +230,28 @@ def stop_after(monkeypatch, last: int) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(photo_clip._Run, "save", save_and_stop)
+
+
+def test_the_environment_changes_nothing(arguments, tmp_path, monkeypatch):
+    arguments.total_steps, arguments.decay_steps, arguments.warmup_steps = 2, 1, 0
+    train_photo_clip(arguments)
+    expected = load_file(f"{arguments.output_dir}/model.safetensors")
+    for name, value in AMBIENT.items():
+        monkeypatch.setenv(name, value)
+    arguments.output_dir = str(tmp_path / "again")
+    train_photo_clip(arguments)
+    actual = load_file(f"{arguments.output_dir}/model.safetensors")
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+
+
+def test_several_processes_and_shards_are_refused(arguments, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("accelerate.Accelerator.num_processes", 2)
+        with pytest.raises(ValueError, match="trained by one process"):
+            train_photo_clip(arguments)
+    monkeypatch.setattr("ram_hf.training.accelerators._SHARDED", (DistributedType.NO,))
+    with pytest.raises(ValueError, match="Accelerate is configured for NO"):
+        train_photo_clip(arguments)
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(arguments, tmp_path):

@@ -11,12 +11,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from transformers import CLIPModel
 
 from ram_hf import RamModel, RamProcessor, cli
 from ram_hf.pretraining.scene_clip import ClipPretrainingArguments, contrastive_loss, pretrain_clip
 from tests.scene_source import write_bare_source
+
+# As a configured machine, or a launcher for another program, leaves them behind.
+AMBIENT = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_MIXED_PRECISION": "bf16"}
+AMBIENT |= {"ACCELERATE_DYNAMO_BACKEND": "EAGER", "ACCELERATE_SPLIT_BATCHES": "true"}
 
 SIZES = {"image_size": 32, "patch_size": 8, "vision_width": 32, "vision_layers": 2, "vision_heads": 2}
 SIZES |= {"text_width": 32, "text_layers": 2, "text_heads": 2, "projection_dim": 16, "context_length": 32}
@@ -89,6 +94,28 @@ def test_it_learns_its_world_and_loads_as_a_clip(arguments):
     lines = [json.loads(line) for line in Path(arguments.output_dir, "metrics.jsonl").read_text().splitlines()]
     assert lines[0]["loss"] > lines[-2]["loss"]
     assert lines[-1] == {"step": 150, **judgement}
+
+
+def test_the_environment_changes_nothing(arguments, tmp_path, monkeypatch):
+    arguments.stages = [{"steps": 3, "image_size": 32}]
+    pretrain_clip(arguments)
+    expected = load_file(f"{arguments.output_dir}/model.safetensors")
+    for name, value in AMBIENT.items():
+        monkeypatch.setenv(name, value)
+    arguments.output_dir = str(tmp_path / "again")
+    pretrain_clip(arguments)
+    actual = load_file(f"{arguments.output_dir}/model.safetensors")
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+
+
+def test_several_processes_and_shards_are_refused(arguments, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("accelerate.Accelerator.num_processes", 2)
+        with pytest.raises(ValueError, match="trained by one process"):
+            pretrain_clip(arguments)
+    monkeypatch.setattr("ram_hf.training.accelerators._SHARDED", (DistributedType.NO,))
+    with pytest.raises(ValueError, match="Accelerate is configured for NO"):
+        pretrain_clip(arguments)
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(arguments, tmp_path, monkeypatch):

@@ -112,6 +112,8 @@ def test_every_key_reaches_the_command_line(field, config):
     }.get(field.name, ("1", None))
     count = 3 if field.name in ("image_mean", "image_std") else 1
     more = [] if field.name == "eval_split" else ["--eval_split", "validation"]
+    more += [] if field.name == "eval_steps" else ["--eval_steps", "5"]
+    more += ["--early_stopping_patience", "1"] if field.name == "early_stopping_threshold" else []
     read = parse_arguments(["--config", str(config), f"--{field.name}", *[text] * count, *more])
     value = getattr(read, field.name)
     assert value == expected if expected else value in (1, "1", [1.0, 1.0, 1.0])
@@ -121,6 +123,7 @@ def test_every_key_reaches_the_command_line(field, config):
     ("line", "message"),
     [
         ("max_step: 3", r"unknown key `max_step`\. Did you mean 'max_steps'\?"),
+        ("metric_for_best_model: mAP", r"unknown key `metric_for_best_model`\. Did you mean 'metric_for_best'\?"),
         ("zzz: 3", r"unknown key `zzz`\."),
         ("3: 3", r"unknown key `3`\."),
     ],
@@ -207,6 +210,14 @@ def test_missing_yaml(tmp_path):
         ({"seen_labels": []}, "`seen_labels` is missing"),
         ({"eval_steps": 5}, "`eval_steps` has no effect without `eval_split`"),
         ({"metric_for_best": "zsl/mAP"}, "`metric_for_best` has no effect"),
+        ({"early_stopping_patience": 2}, "`early_stopping_patience` has no effect without `eval_split`"),
+        ({"early_stopping_patience": 2, "eval_split": "test"}, "no effect without `eval_steps`"),
+        ({"early_stopping_threshold": 0.1}, "no effect without `early_stopping_patience`"),
+        ({"early_stopping_patience": 0, "eval_split": "test", "eval_steps": 5}, "must be above 0, got 0"),
+        (
+            {"early_stopping_threshold": -0.1, "early_stopping_patience": 2, "eval_split": "t", "eval_steps": 5},
+            "at least",
+        ),
         ({"max_steps": 0}, "`max_steps` must be above 0, got 0"),
         ({"max_grad_norm": float("nan")}, "`max_grad_norm` must be above 0, got nan"),
         ({"weight_decay": -1}, "`weight_decay` must be at least 0, got -1"),

@@ -35,7 +35,7 @@ torch.manual_seed(0)
 logits, labels = torch.randn(4, 5) * 3, torch.randint(0, 2, (4, 5))
 mine = slice(rank * 4 // world_size, (rank + 1) * 4 // world_size)
 own = logits[mine].clone().requires_grad_()
-loss = gathered_label_loss(own, labels[mine])
+loss = gathered_label_loss(own, labels[mine], label_weights=torch.arange(1.0, 6.0))
 loss.backward()
 found = gather_object([{"seen": seen, "loss": loss.item(), "gradient": own.grad.tolist()}])
 if accelerator.is_main_process:
@@ -75,7 +75,7 @@ def test_two_processes_share_rows_and_loss(corpus, tmp_path):
     check_rows(found, range(37))
     torch.manual_seed(0)
     logits, labels = (torch.randn(4, 5) * 3).requires_grad_(), torch.randint(0, 2, (4, 5))
-    loss = multi_matching_loss(logits, labels)
+    loss = multi_matching_loss(logits, labels, label_weights=torch.arange(1.0, 6.0))
     loss.backward()
     gradients = torch.cat([torch.tensor(process["gradient"]) for process in found])
     torch.testing.assert_close(gradients / 2, logits.grad)  # DDP takes the mean over the two
@@ -92,6 +92,37 @@ def test_real_pictures_come_exactly_once_an_epoch(shared_dir, tmp_path, processe
     names = pyarrow.parquet.read_table(path, columns=["file_name"])["file_name"].to_pylist()
     assert len(set(names)) == 128
     check_rows(run_script(tmp_path, path, "file_name", processes), names)
+
+
+def launch(options, folder, processes) -> subprocess.CompletedProcess:
+    """`accelerate launch` on the CPU, with gloo; without a configuration it would start one process alone there."""
+    config = write_config(options, folder / "launched.yaml")
+    accelerate = ROOT / "configs" / "accelerate" / ("single.yaml" if processes == 1 else "cpu.yaml")
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate)]
+    launcher += ["--num_processes", str(processes), "--main_process_port", "0"]
+    command = [*launcher, "-m", "ram_hf.train", "--config", str(config)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
+def test_another_number_of_processes_is_refused_and_the_same_goes_on(options, tmp_path, first, second):
+    folder = tmp_path / "run"
+    begun = launch({**options, "max_steps": 3}, tmp_path, first)
+    assert begun.returncode == 0, begun.stderr[-3000:]
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    refused = launch({**options, "max_steps": 6}, tmp_path, second)
+    assert refused.returncode != 0
+    assert f"was written by {first} process(es), not {second}" in refused.stderr
+    assert f"`accelerate launch --num_processes {first}`" in refused.stderr
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+    again = launch({**options, "max_steps": 6}, tmp_path, first)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "Going on from" in again.stderr
+    assert f"on {first} process(es)" in again.stderr
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.slow

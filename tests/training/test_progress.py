@@ -41,14 +41,15 @@ def test_each_process_takes_its_own_place():
 
 def test_another_number_of_processes_is_refused():
     process = ProcessState(Loader(), Accelerator(cpu=True))
-    with pytest.raises(ValueError, match="was written by 2 processes, not 1, which would deal the images out anew"):
+    with pytest.raises(ValueError, match=r"was written by 2 process\(es\), not 1, .*launch --num_processes 2"):
         process.load_state_dict(process.state_dict() * 2)
 
 
 def test_progress_is_kept_with_its_experiment():
     progress = Progress({"seed": 3})
-    progress.step, progress.judged, progress.best = 4, 3, 0.25
-    assert progress.state_dict() == {"step": 4, "judged": 3, "experiment": {"seed": 3}, "best": 0.25}
+    progress.step, progress.judged, progress.best, progress.num_without_rise = 4, 3, 0.25, 2
+    state = {"step": 4, "judged": 3, "experiment": {"seed": 3}, "best": 0.25, "num_without_rise": 2}
+    assert progress.state_dict() == state
     again = Progress({"seed": 3})
     again.load_state_dict(progress.state_dict())
-    assert (again.step, again.judged, again.best) == (4, 3, 0.25)
+    assert (again.step, again.judged, again.best, again.num_without_rise) == (4, 3, 0.25, 2)
