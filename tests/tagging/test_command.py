@@ -395,3 +395,34 @@ def test_two_pictures_that_would_be_drawn_into_one_file(tag, tmp_path, capsys, m
         in capsys.readouterr().err
     )
     assert not (here / "drawn").exists()
+
+
+def test_labels_on_standard_input(tag, tmp_path, monkeypatch, capsys, model_folder):
+    save_photographs(tmp_path / "photos", 1)
+    for content in (b"# mine\ndog\nred car\n", "dog\r\nred car\r\n".encode("utf-16")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert main(["tag", "photos", "--labels-file", "-", "--model", str(model_folder), "--top-k", "2"]) == 0
+        assert {line.split("\t")[1] for line in capsys.readouterr().out.splitlines()} == {"dog", "red car"}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert main(["tag", "photos", "--labels-file", "-", "--model", str(model_folder)]) == 1
+    assert capsys.readouterr().err == "ram-hf: error: Standard input holds no label.\n"
+
+
+def test_options_that_change_nothing_are_told(tag, tmp_path, capsys):
+    save_photographs(tmp_path / "photos", 2)
+    assert tag("photos", "--top-k", 9, "--exclude", "0001*", "--exclude", "old") == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "`--exclude old` leaves out nothing.",
+        "`--top-k 9` is more than there are labels, 4.",
+        "1 picture tagged, 0 failed",
+    ]
+    assert tag("photos", "--top-k", 4, "--exclude", "0001*") == 0
+    assert capsys.readouterr().err == "1 picture tagged, 0 failed\n"
+
+
+def test_a_label_that_is_longer_than_the_text_tower_takes(tag, tmp_path, capsys):
+    save_photographs(tmp_path / "photos", 1)
+    assert tag("photos", "--output", "tags.jsonl", labels="dog, " + "a very long label " * 9) == 1
+    assert "Label 1 takes" in (shown := capsys.readouterr().err)
+    assert "tokens with its template but the text tower takes 77: 'a very long label" in shown
+    assert not (tmp_path / "tags.jsonl").exists()
