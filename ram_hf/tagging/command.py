@@ -117,6 +117,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overlay", type=path, metavar="DIR", help="write each picture here with its tags and their heat maps drawn"
     )
     outputs.add_argument("--resume", action="store_true", help="go on: pass over pictures that the outputs hold")
+    outputs.add_argument(
+        "--strict-pictures",
+        action="store_true",
+        help="refuse pictures with a damaged end marker, checksum, profile or EXIF, whose pixels are all there",
+    )
     outputs.add_argument("--strict", action="store_true", help="exit with 1 when a picture could not be read")
 
     speed = parser.add_argument_group("speed")
@@ -226,7 +231,9 @@ def _tag(
     from ..interruption import stop_signals
     from .reader import read_ahead
 
-    num_done, failures, interrupted = -work.num_again, [], False
+    num_done, interrupted = -work.num_again, False
+    failures: list[TaggedImage] = []
+    damaged: list[ReadImage] = []
     if work.paths:
         tagger = _make_tagger(args, options)
         read = read_ahead(
@@ -234,18 +241,29 @@ def _tag(
         )
         with stop_signals() as stop_asked, closing(read), _progress_bar(args, work) as progress:
             while batch := list(itertools.islice(read, args.batch_size)):
+                if args.strict_pictures:
+                    batch = [_refused_if_damaged(image) for image in batch]
                 images = _tag_batch(tagger, batch)
                 for output in outputs:
                     images = output.write(images)
                 num_done += len(images)
-                failures += [image for image in images[max(0, len(images) - num_done) :] if image.error]
+                first_new = max(0, len(images) - num_done)
+                failures += [image for image in images[first_new:] if image.error]
+                damaged += [image for image in batch[first_new:] if image.damage]
                 progress.update(len(images))
                 if interrupted := stop_asked() and num_done < len(work.paths) - work.num_again:
                     break
     for output in outputs:
         output.finish()
-    _tell(num_done, failures, left=len(work.paths) - work.num_again - num_done if interrupted else 0)
+    _tell(num_done, failures, damaged, left=len(work.paths) - work.num_again - num_done if interrupted else 0)
     return interrupted, failures
+
+
+def _refused_if_damaged(image: "ReadImage") -> "ReadImage":
+    if image.damage is None:
+        return image
+    reason = f"it is damaged: {image.damage} (its pixels are all there: tagged without `--strict-pictures`)"
+    return image._replace(pixels=None, error=reason, damage=None)
 
 
 def _tag_batch(tagger: "Tagger", batch: Sequence["ReadImage"]) -> Sequence["TaggedImage"]:
@@ -328,17 +346,26 @@ def _prints_table(args: argparse.Namespace) -> bool:
     return not (args.output or args.sidecar or args.resume)
 
 
-def _tell(num_done: int, failures: Sequence["TaggedImage"], *, left: int) -> None:
-    from .paths import printable
-
+def _tell(num_done: int, failures: Sequence["TaggedImage"], damaged: Sequence["ReadImage"], *, left: int) -> None:
     num_tagged = num_done - len(failures)
     lines = [f"{num_tagged:,} picture{'s' * (num_tagged != 1)} tagged, {len(failures):,} failed"]
-    lines += [f"  {printable(image.path)}: {printable(image.error or '')}" for image in failures[:_SHOWN_FAILURES]]
-    if len(failures) > _SHOWN_FAILURES:
-        lines.append(f"  and {len(failures) - _SHOWN_FAILURES:,} more")
+    lines += _first_of([(image.path, image.error or "") for image in failures])
+    if damaged:
+        lines.append(f"{len(damaged):,} damaged, with all pixels there (`--strict-pictures` refuses such)")
+        lines += _first_of([(image.path, image.damage or "") for image in damaged])
     if left:
         lines.append(f"Interrupted with {left:,} pictures left; the same command with --resume goes on.")
     sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _first_of(reasons: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each path and what is to say of it; of many the first."""
+    from .paths import printable
+
+    lines = [f"  {printable(path)}: {printable(reason)}" for path, reason in reasons[:_SHOWN_FAILURES]]
+    if len(reasons) > _SHOWN_FAILURES:
+        lines.append(f"  and {len(reasons) - _SHOWN_FAILURES:,} more")
+    return lines
 
 
 __all__ = ["add_arguments", "run"]

@@ -426,3 +426,30 @@ def test_a_label_that_is_longer_than_the_text_tower_takes(tag, tmp_path, capsys)
     assert "Label 1 takes" in (shown := capsys.readouterr().err)
     assert "tokens with its template but the text tower takes 77: 'a very long label" in shown
     assert not (tmp_path / "tags.jsonl").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damage_beside_whole_pixels_is_told_or_refused(workers, tag, tmp_path, capsys):
+    _, ended, short, odd = save_photographs(tmp_path / "photos", 4)
+    ended.write_bytes(ended.read_bytes()[:-2])
+    short.write_bytes(short.read_bytes()[:-60])
+    photograph(60, 40).save(odd, exif=b"Exif\0\0no header at all")
+    expected = [None, "it ends before its end marker", "truncated", "its EXIF cannot be read"]
+    assert tag("photos", "--output", "tags.jsonl", "--workers", workers) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "3 pictures tagged, 1 failed"
+    assert lines[1].startswith("  photos/0002.jpg: ")
+    assert expected[2] in lines[1]
+    assert lines[2:] == [
+        "2 damaged, with all pixels there (`--strict-pictures` refuses such)",
+        f"  photos/0001.jpg: {expected[1]}",
+        f"  photos/0003.jpg: {expected[3]}",
+    ]
+    assert [bool(row["tags"]) for row in rows(tmp_path / "tags.jsonl")] == [True, True, False, True]
+    assert tag("photos", "--output", "strict.jsonl", "--strict-pictures", "--workers", workers) == 0
+    assert capsys.readouterr().err.startswith("1 picture tagged, 3 failed\n")
+    strict = rows(tmp_path / "strict.jsonl")
+    assert [bool(row["tags"]) for row in strict] == [True, False, False, False]
+    for row, reason in zip(strict[1:], expected[1:], strict=True):
+        assert reason in row["error"]
+    assert strict[0] == rows(tmp_path / "tags.jsonl")[0] | {"tags": strict[0]["tags"]}
