@@ -5,6 +5,7 @@ Only the standard library is imported until a command runs, so that `--help` is 
 
 import argparse
 import io
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -71,16 +72,23 @@ def make_parser(name: str) -> argparse.ArgumentParser:
     It raises [`UsageError`] for what it cannot read.
     """
     module, line = COMMANDS[name]
-    parser = _Parser(prog=f"ram-hf {name}", description=f"{line[:1].upper()}{line[1:]}.", allow_abbrev=False)
+    parser = _Parser(prog=f"ram-hf {name}", description=f"{line[:1].upper()}{line[1:]}.")
     import_module(module).add_arguments(parser)
     parser.add_argument(_DEBUG, action="store_true", help="show the traceback of an error")
     return parser
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises its errors: argparse would print a page of usage, with the message below it, and exit."""
+    """Raises its errors: argparse would print a page of usage, with the message below it, and exit.
+
+    An option that comes twice is one too: argparse would forget the first without a word.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(allow_abbrev=False, **kwargs)  # also of the commands within a command
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        self._refuse_repeated(args or ())
         namespace, unknown = super().parse_known_args(args, namespace)
         for option in unknown:
             if option.startswith("--"):
@@ -88,6 +96,17 @@ class _Parser(argparse.ArgumentParser):
                 known = [name for name in self._option_string_actions if name.startswith("--")]
                 self.error(f"there is no option {option!r}. {did_you_mean(option, known)}")
         return namespace, unknown
+
+    def _refuse_repeated(self, words: Sequence[str]) -> None:
+        seen = set()
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            option = word.partition("=")[0]
+            action = self._option_string_actions.get(option) if word.startswith("--") else None
+            if action is None or not isinstance(action, argparse._StoreAction):
+                continue
+            if action.dest in seen:
+                self.error(f"{option} is given twice")
+            seen.add(action.dest)
 
     def error(self, message: str) -> NoReturn:
         ending = "" if message[-1] in ".?" else "."

@@ -50,10 +50,13 @@ def load_model(
     Raises:
         FileNotFoundError: when there is no such model, neither here nor on the Hub.
         ConnectionError: when it is not in the cache and the Hub cannot be reached.
-        ValueError: when the checkpoint is neither a RAM nor a CLIP, its weights are incomplete, not finite or do not
-            fit its configuration, a file of it is damaged, its processor is of another model, or `config` cannot be
-            had of it.
+        ValueError: when a folder is asked for a revision, the checkpoint is neither a RAM nor a CLIP, its weights are
+            incomplete, not finite or do not fit its configuration, a file of it is damaged, its processor is of
+            another model, or `config` cannot be had of it.
     """
+    name_or_path = os.path.expanduser(name_or_path)
+    if revision not in (None, "main") and os.path.isdir(name_or_path):  # "main" is what is there
+        raise ValueError(f"{os.fspath(name_or_path)!r} is a folder, which has no revisions: leave out {revision!r}.")
     where: dict[str, Any] = {} if revision is None else {"revision": revision}
     options = where if dtype is None else {**where, "dtype": dtype}
     try:
@@ -111,7 +114,7 @@ def _set_fields(model: RamModel, fields: Mapping[str, Any], name: str) -> None:
 
 def _in_one_line(name: str, error: OSError) -> OSError:
     """What a paragraph of transformers' means; the Hub client's own error is its cause."""
-    is_path = isinstance(error, FileNotFoundError) or name.startswith((".", "~", os.sep))
+    is_path = isinstance(error, FileNotFoundError) or name.startswith((".", os.sep))
     if is_path or isinstance(error.__cause__, HFValidationError):
         return FileNotFoundError(f"There is no model {name!r}: no such folder, and a Hub id looks like 'owner/name'.")
     if isinstance(error.__cause__, RepositoryNotFoundError):

@@ -250,3 +250,14 @@ def test_a_folder_without_its_tokenizer_is_refused(ram_folder):
 def test_the_report_of_loading_is_still_to_be_had(ram_folder):
     model, info = RamModel.from_pretrained(rewrite(ram_folder, without("ladder.4.tokens")), output_loading_info=True)
     assert list(info["missing_keys"]) == model.tensors_not_loaded == ["ladder.4.tokens"]
+
+
+def test_a_folder_has_no_revisions(clip_folder):
+    with pytest.raises(ValueError, match="is a folder, which has no revisions: leave out 'v2'"):
+        load_model(clip_folder, revision="v2")
+
+
+def test_a_tilde_is_the_home(clip_folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(clip_folder.parent))
+    monkeypatch.setenv("USERPROFILE", str(clip_folder.parent))
+    assert load_model(f"~/{clip_folder.name}")[0].config.ladder_tokens == 0

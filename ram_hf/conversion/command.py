@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from ..option_types import path, path_or_id
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ram-hf convert` to a parser."""
@@ -10,9 +12,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Read a checkpoint of the method's published training code (.pth or .safetensors), infer all sizes, and save "
         "a folder that RamModel.from_pretrained and RamProcessor.from_pretrained take."
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the file to read")
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="the folder to write")
-    parser.add_argument("--tokenizer", metavar="ID", help="CLIP tokenizer, Hub id or folder (default: OpenAI's)")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=path, help="the file to read")
+    parser.add_argument("out_dir", metavar="OUT_DIR", type=path, help="the folder to write")
+    parser.add_argument(
+        "--tokenizer", metavar="ID", type=path_or_id, help="CLIP tokenizer, Hub id or folder (default: OpenAI's)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

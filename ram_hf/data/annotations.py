@@ -3,6 +3,7 @@
 import ast
 import csv
 import functools
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypedDict
 
 from ..model.suggestions import did_you_mean
+from ..text_files import read_text
 from .label_set import plain_name
 
 _Options = ParamSpec("_Options")
@@ -511,8 +513,11 @@ def read_label_names(file: Path) -> dict[str, str]:
         New name by the name in the source.
 
     Raises:
+        FileNotFoundError: when there is no such file.
         ValueError: when a line has more than one tab, or the file no line.
     """
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no label file {str(file)!r}.")
     renamed = {}
     for line in _lines(file):
         if line.startswith("#"):
@@ -554,11 +559,11 @@ def _is_strings(values: Iterable[Any]) -> bool:
 
 
 def _lines(file: Path) -> list[str]:
-    return [stripped for line in file.read_text(encoding="utf-8-sig").splitlines() if (stripped := line.strip())]
+    return [stripped for line in read_text(file).splitlines() if (stripped := line.strip())]
 
 
 def _read_json(file: Path, keys: Sequence[str]) -> dict[str, Any]:
-    content = json.loads(file.read_text(encoding="utf-8-sig"))
+    content = json.loads(read_text(file))
     if not isinstance(content, dict) or any(not isinstance(content.get(key), list) for key in keys):
         found = _names(content) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{file} must hold an object with the lists {list(keys)}, got {found}.")
@@ -566,7 +571,7 @@ def _read_json(file: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _csv_rows(file: Path, separator: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
+    with io.StringIO(read_text(file), newline="") as lines:
         for number, row in enumerate(csv.DictReader(lines, strict=True, restkey=_MORE), start=1):
             more = row.pop(_MORE, [])
             if any(cell.strip() for cell in more):
@@ -579,14 +584,14 @@ def _csv_rows(file: Path, separator: str) -> Iterable[tuple[int, dict[str, Any]]
 
 
 def _jsonl_rows(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
         if line.strip():
             row = json.loads(line)
             yield number, row if isinstance(row, dict) else {}
 
 
 def _read_marks_csv(file: Path, folder: Path) -> tuple[list[str], list[AnnotatedImage]]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
+    with io.StringIO(read_text(file), newline="") as lines:
         header, *rows = [row for row in csv.reader(lines) if row] or [[]]
     labels = [label.strip() for label in header[1:]]
     if not labels:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..atomic import refuse_used_folder
+from ..option_types import path, whole_number
 from . import annotations as readers
 from .annotations import Annotations
 from .prepare import write_shards
@@ -61,13 +62,16 @@ _FORMATS = {
 }
 
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "partition": {"type": int, "default": 0, "help": "which of the file's random partitions, from 0 (default: 0)"},
-    "concepts": {"type": Path, "metavar": "FOLDER", "help": "folder of the files Labels_<name>[_Train|_Test].txt"},
-    "tags": {"type": Path, "metavar": "FILE", "help": "table of 0 and 1, such as AllTags1k.txt; needs --tag-list"},
-    "tag_list": {"type": Path, "metavar": "FILE", "help": "names of the tags, one a line, such as TagList1k.txt"},
+    "partition": {
+        "type": whole_number(0),
+        "default": 0,
+        "help": "which of the file's random partitions, from 0 (default: 0)",
+    },
+    "concepts": {"type": path, "metavar": "FOLDER", "help": "folder of the files Labels_<name>[_Train|_Test].txt"},
+    "tags": {"type": path, "metavar": "FILE", "help": "table of 0 and 1, such as AllTags1k.txt; needs --tag-list"},
+    "tag_list": {"type": path, "metavar": "FILE", "help": "names of the tags, one a line, such as TagList1k.txt"},
     "separator": {
         "choices": ("|", ";", ","),
-        "default": "|",
         "help": "what stands between the labels of a CSV cell (default: |)",
     },
 }
@@ -82,9 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=form.help,
             description=f"{form.help[0].upper()}{form.help[1:]}. Writes parquet shards, labels.txt and report.json.",
         )
-        command.add_argument("annotations", metavar="ANNOTATIONS", type=Path, help=form.annotations)
-        command.add_argument("images", metavar="IMAGES", type=Path, help="folder of the pictures")
-        command.add_argument("output_dir", metavar="OUT_DIR", type=Path, help="folder to write; new or empty")
+        command.add_argument("annotations", metavar="ANNOTATIONS", type=path, help=form.annotations)
+        command.add_argument("images", metavar="IMAGES", type=path, help="folder of the pictures")
+        command.add_argument("output_dir", metavar="OUT_DIR", type=path, help="folder to write; new or empty")
         for option in form.options:
             command.add_argument(f"--{option.replace('_', '-')}", **_OPTIONS[option])
         if form.splits:
@@ -102,15 +106,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_common_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--labels",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="keep these labels only: one a line, or the name in the source, a tab, and a new name",
     )
-    command.add_argument("--shard-size", type=int, default=1000, help="pictures of one shard (default: 1000)")
+    command.add_argument(
+        "--shard-size", type=whole_number(1), default=1000, help="pictures of one shard (default: 1000)"
+    )
     command.add_argument(
         "--skip-broken", action="store_true", help="leave out pictures that are missing or cannot be decoded"
     )
-    command.add_argument("--num-workers", type=int, default=4, help="threads that check pictures (default: 4)")
+    command.add_argument(
+        "--num-workers", type=whole_number(1), default=4, help="threads that check pictures (default: 4)"
+    )
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -124,7 +132,9 @@ def run(args: argparse.Namespace) -> int:
         OSError, ValueError: see the reader of the format in [`ram_hf.data.annotations`], and [`write_shards`].
     """
     form = _FORMATS[args.format]
-    options = {name: getattr(args, name) for name in form.options}
+    options = {name: value for name in form.options if (value := getattr(args, name)) is not None}
+    if "separator" in options and args.annotations.suffix.lower() != ".csv":
+        raise ValueError(f"`--separator` is for the cells of a .csv file, got {str(args.annotations)!r}.")
     if form.splits:
         options["split"] = args.split
     refuse_used_folder(args.output_dir)  # before minutes of reading

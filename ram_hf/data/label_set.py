@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..model.suggestions import did_you_mean
+from ..text_files import decode_text
 
 LabelList = Sequence[str] | str | os.PathLike
 
@@ -80,13 +81,13 @@ def read_label_list(value: LabelList) -> list[str]:
     """Read label names from a list of names or from a text file.
 
     Args:
-        value: list of names; or path of a UTF-8 text file with one name a line, where blank lines and lines that begin
+        value: list of names; or path of a text file with one name a line, where blank lines and lines that begin
             with `#` are skipped.
 
     Raises:
         FileNotFoundError: when there is no such file.
         TypeError: when an entry is not a string.
-        ValueError: when the file holds no label.
+        ValueError: when the file holds no label, or is in no encoding that can be told.
     """
     if not isinstance(value, str | os.PathLike):
         names = list(value)
@@ -96,10 +97,19 @@ def read_label_list(value: LabelList) -> list[str]:
     path = Path(value).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no label file {str(path)!r}; give a list for the names themselves.")
-    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-    names = [line for line in lines if line and not line.startswith("#")]
+    name = f"The label file {str(path)!r}"
+    return label_lines(decode_text(path.read_bytes(), name), name)
+
+
+def label_lines(text: str, name: str) -> list[str]:
+    """Label names of a text with one a line, without blank lines and those that begin with `#`.
+
+    Raises:
+        ValueError: when there is none; `name` is what the message calls the text.
+    """
+    names = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
     if not names:
-        raise ValueError(f"The label file {str(path)!r} holds no label.")
+        raise ValueError(f"{name} holds no label.")
     return names
 
 
@@ -112,4 +122,4 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-__all__ = ["LabelList", "LabelSet", "plain_name", "read_label_list"]
+__all__ = ["LabelList", "LabelSet", "label_lines", "plain_name", "read_label_list"]

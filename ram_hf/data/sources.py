@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import datasets
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from ..matching_paths import matching_paths
 from ..model.suggestions import did_you_mean
 from .annotations import UNKNOWN_COLUMN, Box
 from .label_census import Tally, prepared_tally
@@ -123,10 +124,13 @@ def open_dataset(
 
     Raises:
         FileNotFoundError: when there is no such folder, file or dataset.
-        ValueError: when there is no such split or configuration, or the file type is unknown.
+        ValueError: when there is no such split or configuration, the file type is unknown, or what is here is asked
+            for a revision.
         ConnectionError: when the dataset is on the Hub, which cannot be reached, and is not in the cache.
     """
     source = os.path.expanduser(os.fspath(dataset))
+    if revision is not None and os.path.exists(source):
+        raise ValueError(f"{source!r} is here and has no revisions: leave out {revision!r}, which is for the Hub.")
     if _is_saved_to_disk(source):
         return _open_saved(source, split, streaming)
     files: list[str] = []
@@ -503,7 +507,7 @@ def _matching_files(source: str) -> list[str]:
         return [source]
     if _RANGE.search(source):
         return [file for each in _expanded(source) for file in _existing(each)]
-    return sorted(file for file in glob.glob(source, recursive=True) if os.path.isfile(file))
+    return [file for file in matching_paths(source) if os.path.isfile(file)]
 
 
 def _expanded(source: str) -> list[str]:

@@ -3,9 +3,9 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from ..atomic import write_whole
+from ..option_types import path, path_or_id, whole_number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,11 +14,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Rank the unseen labels alone (ZSL) and all labels (GZSL), or one plain list, and print mAP and precision, "
         "recall and F1 of the top 3 and 5, overall and per class."
     )
-    parser.add_argument("model", metavar="MODEL", help="a RAM or a CLIP (training-free), Hub id or folder")
-    parser.add_argument("dataset", metavar="DATASET", help="Hub id, folder of shards or pictures, or files")
-    parser.add_argument("--seen", metavar="FILE", help="labels of the training, one a line; or the plain list")
-    parser.add_argument("--unseen", metavar="FILE", help="labels that training never saw, one a line")
-    parser.add_argument("--json", metavar="OUT", type=Path, help="write everything, with a row for each label, here")
+    parser.add_argument(
+        "model", metavar="MODEL", type=path_or_id, help="a RAM or a CLIP (training-free), Hub id or folder"
+    )
+    parser.add_argument(
+        "dataset", metavar="DATASET", type=path_or_id, help="Hub id, folder of shards or pictures, or files"
+    )
+    parser.add_argument(
+        "--seen", metavar="FILE", type=path, help="labels of the training, one a line; or the plain list"
+    )
+    parser.add_argument("--unseen", metavar="FILE", type=path, help="labels that training never saw, one a line")
+    parser.add_argument("--json", metavar="OUT", type=path, help="write everything, with a row for each label, here")
     parser.add_argument("--per-label", action="store_true", help="print the average precision of each label too")
     parser.add_argument("--split", default="test", help="split to judge on (default: test)")
     parser.add_argument("--name", help="configuration of the dataset on the Hub")
@@ -28,9 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label-columns", nargs="+", metavar="NAME", help="columns of 1, 0 and -1, instead")
     parser.add_argument("--label-separator", metavar="TEXT", help="where the label column is one string of them")
     parser.add_argument("--boxes-column", metavar="NAME", help="boxes of labels: play the pointing game too")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="(default: 32)")
-    parser.add_argument("--num-workers", type=int, default=4, metavar="N", help="threads that decode (default: 4)")
-    parser.add_argument("--max-images", type=int, metavar="N", help="judge by the first N pictures")
+    parser.add_argument("--batch-size", type=whole_number(1), default=32, metavar="N", help="(default: 32)")
+    parser.add_argument(
+        "--num-workers", type=whole_number(0), default=4, metavar="N", help="threads that decode (default: 4)"
+    )
+    parser.add_argument("--max-images", type=whole_number(1), metavar="N", help="judge by the first N pictures")
     parser.add_argument(
         "--skip-broken", action="store_true", help="pass over pictures that cannot be read, and count them"
     )
@@ -52,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         raise FileNotFoundError(f"There is no folder for {str(args.json)!r}.")  # before minutes of work
     if args.json is not None and args.json.is_dir():
         raise IsADirectoryError(f"`--json` names the folder {str(args.json)!r}; give a file in it.")
+    if args.label_separator is not None and args.label_columns:
+        raise ValueError("`--label-separator` is for one column of strings: it has no effect with `--label-columns`.")
     spec = DatasetSpec(
         args.dataset,
         args.split,

@@ -34,6 +34,18 @@ def _fits(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> bool:
     return image.mode == transform.input_mode
 
 
+@functools.lru_cache(maxsize=16)
+def is_damaged(profile: bytes) -> bool:
+    """Whether an ICC profile cannot be read, so that it is passed over."""
+    try:
+        ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    except ImportError:  # nobody can tell
+        return False
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return True
+    return False
+
+
 @functools.lru_cache(maxsize=16)  # a camera writes the same profile into all of its images
 def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
     try:
@@ -56,4 +68,4 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
     return bool(np.abs(found - colours).max() <= _SEEN)
 
 
-__all__ = ["to_srgb"]
+__all__ = ["is_damaged", "to_srgb"]

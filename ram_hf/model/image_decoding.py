@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from .colour_profiles import to_srgb
+from .colour_profiles import is_damaged, to_srgb
 from .png_chunks import PNG_SIGNATURE, without_metadata
 
 # What is decoded, whoever asks; MPO counts as JPEG. Pillow knows more: some formats start other programs (EPS), and
@@ -19,6 +19,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000"
 
 MAX_DECODED_PIXELS = 200_000_000  # of one image in memory: 600 MB as RGB
 MAX_DRAFT_PIXELS = 2_000_000_000  # of a JPEG that is decoded at an eighth of its size: half a minute
+_EXIF = b"Exif\0\0"
 _END_MARKER = b"\xff\xd9"  # of a JPEG
 _PREFIX = 16  # bytes by which Pillow tells formats apart
 
@@ -26,11 +27,16 @@ _CHANNEL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _BACKGROUND = (255, 255, 255)  # what shows through transparent pixels: images with alpha are drawn for white pages
 
 
-def decode_image(file: BinaryIO | str, name: str, *, draft_size: int | None = None) -> Image.Image:
+def decode_image(
+    file: BinaryIO | str, name: str, *, draft_size: int | None = None, damage: list[str] | None = None
+) -> Image.Image:
     """Decode an image of one of `FORMATS`, of several frames the first, to upright RGB as [`upright_rgb`] does.
 
     The file may be anybody's: its content decides on the format, no other program is started, and its header is asked
     before memory is taken. Nothing of Pillow's that all threads share is set or asked.
+
+    Pixels must all be there: what other readers show of a file that was cut short is grey, or a guess. Where they are,
+    a damaged end marker, checksum, profile or EXIF is passed over.
 
     Args:
         file: open file or path.
@@ -38,6 +44,7 @@ def decode_image(file: BinaryIO | str, name: str, *, draft_size: int | None = No
         draft_size: None decodes every pixel. With a number, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long
             as both sides keep that many pixels: much faster for large photographs, and scores change slightly. Twice
             the model's image size is a good value.
+        damage: gains a line for each thing that is damaged and was passed over.
 
     Returns:
         PIL image of mode RGB.
@@ -49,22 +56,25 @@ def decode_image(file: BinaryIO | str, name: str, *, draft_size: int | None = No
     try:
         if isinstance(file, str):
             with open(file, "rb") as opened:
-                image = _decoded(opened, draft_size)
+                image, damaged = _decoded(opened, draft_size)
         else:
-            image = _decoded(file, draft_size)
+            image, damaged = _decoded(file, draft_size)
     except UnidentifiedImageError as error:  # its own message names an object in memory
         raise ValueError(f"Cannot read {name} as an image: it is of no known format") from error
     except (FileNotFoundError, MemoryError):
         raise
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise ValueError(f"Cannot read {name} as an image: {error}") from error
+    if damage is not None:
+        damage += damaged
     return upright_rgb(image)
 
 
-def _decoded(file: BinaryIO, draft_size: int | None) -> Image.Image:
+def _decoded(file: BinaryIO, draft_size: int | None) -> tuple[Image.Image, list[str]]:
+    damage: list[str] = []
     file.seek(0)
     if file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE:
-        file, profile = without_metadata(file)
+        file, profile, damage = without_metadata(file)
         image = _identified(file)
         image.info["icc_profile"] = profile
     else:
@@ -74,16 +84,31 @@ def _decoded(file: BinaryIO, draft_size: int | None) -> Image.Image:
         image.load()
     except OSError:
         if image.format in ("JPEG", "MPO") and (ended := _without_end_marker(file, draft_size)) is not None:
-            return ended
-        raise
-    return image
+            image = ended
+            damage.append("it ends before its end marker")
+        else:
+            raise
+    return image, damage + _damaged_metadata(image)
 
 
-def _without_end_marker(file: BinaryIO, draft_size: int | None) -> Image.Image | None:
+def _damaged_metadata(image: Image.Image) -> list[str]:
+    profile, exif = image.info.get("icc_profile"), image.info.get("exif")
+    return ["its colour profile cannot be read"] * (isinstance(profile, bytes) and is_damaged(profile)) + [
+        "its EXIF cannot be read"
+    ] * (isinstance(exif, bytes) and not _is_exif(exif.removeprefix(_EXIF)))
+
+
+def _is_exif(content: bytes) -> bool:
+    """Whether it begins as EXIF does, with a table inside of it."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
+    return order is not None and len(content) >= 8 and struct.unpack(f"{order}I", content[4:8])[0] < len(content)
+
+
+def _without_end_marker(file: BinaryIO, draft_size: int | None) -> ImageFile.ImageFile | None:
     """A JPEG that ends before its end marker, when all of its pixels are there: then what follows has no say."""
     file.seek(0)
     content = file.read().removesuffix(_END_MARKER[:1])
-    images = []
+    images: list[ImageFile.ImageFile] = []
     for ending in (b"", bytes(range(254, 0, -1))):
         image = _identified(io.BytesIO(content + ending + _END_MARKER))
         _reduce(image, draft_size)
@@ -138,7 +163,12 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     """
     if min(image.size) < 2:
         raise ValueError(f"The image is {image.width} x {image.height} pixels: there is nothing to see in it.")
-    return to_rgb(ImageOps.exif_transpose(image))
+    image.load()  # what is wrong with the pixels is raised here
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except SyntaxError:  # so Pillow calls EXIF that is none, which turns nothing
+        upright = image
+    return to_rgb(upright)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

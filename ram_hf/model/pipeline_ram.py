@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 from transformers import AutoModel, CLIPModel, Pipeline, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -23,9 +24,13 @@ from .suggestions import did_you_mean
 TASK = "zero-shot-multi-label-tagging"
 
 # Which step of the pipeline reads which argument of a call.
+_PREPROCESS_ARGUMENTS = ("on_error",)
 _FORWARD_ARGUMENTS = ("candidate_labels", "prompt_template", "return_regions")
 _POSTPROCESS_ARGUMENTS = ("candidate_labels", "top_k", "threshold")
-_ARGUMENTS = sorted({*_FORWARD_ARGUMENTS, *_POSTPROCESS_ARGUMENTS, "batch_size", "num_workers"})
+_ARGUMENTS = sorted(
+    {*_PREPROCESS_ARGUMENTS, *_FORWARD_ARGUMENTS, *_POSTPROCESS_ARGUMENTS, "batch_size", "num_workers"}
+)
+_ON_ERROR = ("raise", "skip")
 
 
 class RamTaggingPipeline(Pipeline):
@@ -116,10 +121,14 @@ class RamTaggingPipeline(Pipeline):
                 - prompt_template (`str`): sentence that a label name is put into, with `{label}` or `{}` in its place;
                   the processor's own when None.
                 - return_regions (`bool`): tell also where each label is, see Returns.
+                - on_error (`str`): "raise" ends the call at the first image that cannot be read; "skip" goes on, and
+                  the result of that image is `{"error": str}`, why. (What an iterator raises itself ends the call
+                  all the same: nobody knows what else it would have given.)
 
         Returns:
             For one image a list of `{"label": str, "score": float}`, best first; for a list or an array a list of
-            such lists; else an iterator over them, which reads images when they are asked for.
+            such lists; else an iterator over them, which reads images when they are asked for. With `on_error="skip"`
+            an image that cannot be read has `{"error": str}` in the place of its list.
 
             With `return_regions` each label has also a `heat_map`, float32 of shape (rows, columns) over the whole
             image with 1 as its largest entry, a `peak` `{"x", "y"}` and a `box` `{"xmin", "ymin", "xmax", "ymax"}`,
@@ -127,15 +136,16 @@ class RamTaggingPipeline(Pipeline):
 
         Raises:
             TypeError: when an argument is unknown, a label is not a string, or an image is of an unknown kind.
-            ValueError: when there are no labels, one is empty or too long, the template has no place for a label, or a
-                image cannot be read.
+            ValueError: when there are no labels, one is empty or too long, the template has no place for a label,
+                `on_error` is neither "raise" nor "skip", or an image cannot be read.
             OSError: when there is no such file or address.
         """
         if candidate_labels is not None:
             kwargs["candidate_labels"] = _as_label_names(candidate_labels)
-        _, forward_params, _ = self._sanitize_parameters(**kwargs)
+        preprocess_params, forward_params, _ = self._sanitize_parameters(**kwargs)
         self._check_call({**self._forward_params, **forward_params})
-        inputs = _as_pipeline_inputs(images)
+        on_error = {**self._preprocess_params, **preprocess_params}.get("on_error")
+        inputs = _as_pipeline_inputs(images, skips=on_error == "skip")
         if isinstance(inputs, list) and not inputs:
             return []
         return super().__call__(inputs, batch_size=batch_size, num_workers=num_workers, **kwargs)
@@ -175,46 +185,64 @@ class RamTaggingPipeline(Pipeline):
         labels = kwargs.pop("candidate_labels", None)
         if labels is not None:
             kwargs["candidate_labels"] = _as_label_names(labels)
+        if kwargs.get("on_error", "raise") not in _ON_ERROR:
+            raise ValueError(f'`on_error` must be "raise" or "skip", got {kwargs["on_error"]!r}.')
+        preprocess_params = {name: value for name, value in kwargs.items() if name in _PREPROCESS_ARGUMENTS}
         forward_params = {name: value for name, value in kwargs.items() if name in _FORWARD_ARGUMENTS}
         postprocess_params = {name: value for name, value in kwargs.items() if name in _POSTPROCESS_ARGUMENTS}
-        return {}, forward_params, postprocess_params
+        return preprocess_params, forward_params, postprocess_params
 
-    def preprocess(self, image: Any) -> dict[str, Tensor]:
-        """Read an image. Returns `pixel_values` (1, 3, H, W) and `size` (1, 2), width and height in pixels."""
+    def preprocess(self, image: Any, on_error: str = "raise") -> dict[str, Any]:
+        """Read an image.
+
+        Returns:
+            `pixel_values` (1, 3, H, W); `size` (1, 2), width and height in pixels; and `error`, None or why it could
+            not be read: then the pixels are white, as a batch has a place for each image.
+        """
         if isinstance(image, Mapping):
             raise TypeError(
                 f"An image was expected, and a row of a dataset came, with {', '.join(map(str, image))}. Pass a "
                 'column of it: `dataset["image"]`, or `KeyDataset(dataset, "image")` of `transformers.pipelines`.'
             )
-        decoded = read_image(image)
+        error = None
+        try:
+            decoded = read_image(_given(image))
+        except Exception as raised:  # decoders of damaged files raise nearly anything
+            if on_error == "raise":
+                raise
+            error = " ".join(str(raised).split()) or type(raised).__name__
+            decoded = Image.new("RGB", (2, 2), "white")
         pixel_values = self.processor(images=[decoded])["pixel_values"]
-        return {"pixel_values": pixel_values, "size": torch.tensor([decoded.size])}
+        return {"pixel_values": pixel_values, "size": torch.tensor([decoded.size]), "error": error}
 
     def _forward(
         self,
-        model_inputs: dict[str, Tensor],
+        model_inputs: dict[str, Any],
         candidate_labels: tuple[str, ...],
         prompt_template: str | None = None,
         return_regions: bool = False,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         output = self.model(
             model_inputs["pixel_values"],
             **self._tokenize(candidate_labels, prompt_template),
             output_transport_plan=return_regions,
         )
-        result = {"scores": output.scores, "size": model_inputs["size"]}  # what is needed further on leaves the device
+        result = {"scores": output.scores}  # what is needed further on leaves the device
+        result.update({name: model_inputs[name] for name in ("size", "error")})
         if return_regions:
             result["transport_plan"] = output.transport_plan
         return result
 
     def postprocess(
         self,
-        model_outputs: dict[str, Tensor],
+        model_outputs: dict[str, Any],
         candidate_labels: tuple[str, ...],
         top_k: int | None = None,
         threshold: float | None = None,
-    ) -> list[dict[str, Any]]:
-        """Turn the scores (1, L) of one image into its labels, best first."""
+    ) -> list[dict[str, Any]] | dict[str, str]:
+        """Turn the scores (1, L) of one image into its labels, best first; of one that could not be read, tell why."""
+        if model_outputs["error"] is not None:
+            return {"error": model_outputs["error"]}
         outputs = RamOutput(scores=model_outputs["scores"])
         (tags,) = self.processor.post_process_tagging(outputs, candidate_labels, top_k=top_k, threshold=threshold)
         if "transport_plan" in model_outputs:
@@ -314,13 +342,49 @@ def _as_label_names(labels: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _as_pipeline_inputs(images: Any) -> Any:
-    """One image or a dataset as it is, lists and arrays as a list, and what else can be iterated as a generator."""
-    if isinstance(images, Dataset) or is_one_image(images):
+def _as_pipeline_inputs(images: Any, *, skips: bool = False) -> Any:
+    """One image or a dataset as it is, lists and arrays as a list, and what else can be iterated as a generator.
+
+    With `skips`, what decodes its images as they are asked for raises no longer.
+    """
+    if isinstance(images, Dataset):
+        return _OneByOne(images) if skips and not isinstance(images, IterableDataset) else images
+    if is_one_image(images):
         return images
     if isinstance(images, list | tuple) or hasattr(images, "ndim"):
         return list(images)
+    if skips and hasattr(images, "__getitem__") and hasattr(images, "__len__"):
+        one_by_one = _OneByOne(images)
+        return (one_by_one[index] for index in range(len(one_by_one)))
     return (image for image in images)
+
+
+class _NotGiven(NamedTuple):
+    """In the place of an image: what its dataset raised when it was asked for it."""
+
+    error: Exception
+
+
+class _OneByOne(Dataset):
+    """A dataset that decodes its images itself, of which one may be broken."""
+
+    def __init__(self, images: Any):
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self._images[index]
+        except Exception as error:
+            return _NotGiven(error)
+
+
+def _given(image: Any) -> Any:
+    if isinstance(image, _NotGiven):
+        raise image.error
+    return image
 
 
 __all__ = ["TASK", "RamTaggingPipeline", "TaggingAutoModel"]

@@ -9,51 +9,83 @@ from typing import BinaryIO, NamedTuple
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_METADATA = 2**20  # bytes of text that may hold the orientation
 _MOST_PROFILE = 2**24  # bytes of a colour profile: those of printing presses take 4 million
+_MOST_PIXELS = 2**31  # bytes of them that are looked at where a checksum is wrong
+_AT_ONCE = 2**20
 _ORIENTATION_TEXTS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 
 
 class SeenPng(NamedTuple):
-    """A PNG with what is needed alone, and the colour profile that was in it."""
+    """A PNG with what is needed alone, the colour profile that was in it, and what of it is damaged."""
 
     file: io.BytesIO
     profile: bytes | None
+    damage: list[str]
 
 
 def without_metadata(file: BinaryIO) -> SeenPng:
     """Copy a PNG without texts, frames of an animation and other chunks that its first image can be seen without.
 
-    As other readers do: of the chunks that are left, one with a wrong checksum that is not critical is passed over.
-    What would tell the orientation is kept, the profile is handed out; each is passed over when it is too large.
+    As other readers do, a chunk with a wrong checksum that is not critical is passed over. So is the checksum of
+    pixels whose compressed stream has a right one of its own. What would tell the orientation is kept, the profile is
+    handed out; each is passed over when it is too large.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(len(PNG_SIGNATURE))
-    kept, profile = io.BytesIO(), None
-    kept.write(PNG_SIGNATURE)
-    while len(head := file.read(8)) == 8:
+    chunks: list[_Chunk] = []
+    profile, damage, kind = None, [], b""
+    while kind != b"IEND" and len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
-        if not _may_be_needed(kind):
-            file.seek(length + 4, os.SEEK_CUR)
-            continue
-        content = file.read(min(length + 4, size))
+        chunk = _Chunk(head, kind, file.read(min(length + 4, size)))
+        if not chunk.is_sound:
+            damage.append(f"its {kind.decode('latin-1')!r} chunk has a wrong checksum")
         if kind == b"iCCP":
-            profile = _profile(content[:-4])
-        elif _is_critical(kind) or (_is_sound(kind, content) and _tells_something(kind, content[:-4])):
-            kept.write(head + content)
-        if kind == b"IEND":
-            break
-    return SeenPng(kept, profile)
+            profile = _profile(chunk.content[:-4])
+            damage += ["its colour profile cannot be read"] * (profile is None)
+        elif chunk.is_critical or (chunk.is_sound and _tells_something(kind, chunk.content[:-4])):
+            chunks.append(chunk)
+    if kind != b"IEND":
+        damage.append("it ends before its end chunk")
+    if not all(chunk.is_sound for chunk in chunks if chunk.kind == b"IDAT") and _are_pixels_whole(chunks):
+        chunks = [chunk.mended() if chunk.kind == b"IDAT" else chunk for chunk in chunks]
+    return SeenPng(
+        io.BytesIO(PNG_SIGNATURE + b"".join(chunk.head + chunk.content for chunk in chunks)), profile, damage
+    )
 
 
-def _is_critical(kind: bytes) -> bool:
-    return not kind[0] & 0x20
+class _Chunk(NamedTuple):
+    """Length and kind as they are written; the kind; and the content with its checksum."""
+
+    head: bytes
+    kind: bytes
+    content: bytes
+
+    @property
+    def is_critical(self) -> bool:
+        return not self.kind[0] & 0x20
+
+    @property
+    def is_sound(self) -> bool:
+        return self._checksum() == self.content[-4:]
+
+    def mended(self) -> "_Chunk":
+        return self._replace(content=self.content[:-4] + self._checksum())
+
+    def _checksum(self) -> bytes:
+        return struct.pack(">I", zlib.crc32(self.kind + self.content[:-4]))
 
 
-def _may_be_needed(kind: bytes) -> bool:
-    return _is_critical(kind) or kind in (b"tRNS", b"eXIf", b"iCCP", b"zTXt", b"tEXt", b"iTXt")
-
-
-def _is_sound(kind: bytes, content: bytes) -> bool:
-    return zlib.crc32(kind + content[:-4]) == int.from_bytes(content[-4:], "big")
+def _are_pixels_whole(chunks: list[_Chunk]) -> bool:
+    inflater = zlib.decompressobj()
+    num_bytes = 0
+    try:
+        for chunk in chunks:
+            rest = chunk.content[:-4] if chunk.kind == b"IDAT" else b""
+            while rest and num_bytes < _MOST_PIXELS:
+                num_bytes += len(inflater.decompress(rest, _AT_ONCE))
+                rest = inflater.unconsumed_tail
+    except zlib.error:
+        return False
+    return inflater.eof  # and the checksum at its end was right
 
 
 def _tells_something(kind: bytes, content: bytes) -> bool:

@@ -147,20 +147,22 @@ class RamProcessor(ProcessorMixin):
             outputs: [`RamOutput`] for B images.
             labels: the L label names, in the order in which they were encoded.
             top_k: at most this many labels for each image.
-            threshold: only labels that score at least this.
+            threshold: only labels that score at least this; from 0 to 1.
 
         Returns:
             For each image a list of `{"label": str, "score": float}`.
 
         Raises:
-            ValueError: when the number of labels is not that of the scores, `top_k` is below 1, or a score is not
-                finite.
+            ValueError: when the number of labels is not that of the scores, `top_k` is below 1, `threshold` is not
+                a number from 0 to 1, or a score is not finite.
         """
         scores, labels = outputs.scores, _as_names(labels)
         if len(labels) != scores.shape[1]:
             raise ValueError(f"`labels` has {len(labels)} names but there are scores for {scores.shape[1]}.")
         if top_k is not None and top_k < 1:
             raise ValueError(f"`top_k` must be at least 1, got {top_k}.")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"`threshold` must be a number from 0 to 1, as scores are, got {threshold}.")
         # Stable, so that duplicate labels keep their order.
         ranked_scores, order = scores.detach().float().cpu().sort(dim=1, descending=True, stable=True)
         if not ranked_scores.isfinite().all():

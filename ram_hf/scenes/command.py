@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from pathlib import Path
+
+from ..option_types import path, share, share_range, whole_number, whole_number_range
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,23 +13,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image, labels, boxes and caption; labels_seen.txt, labels_unseen.txt and report.json. Each scene follows "
         "from the seed, the split, its number and these options."
     )
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="folder with concepts.json, icons.parquet, ...")
-    parser.add_argument("output_dir", metavar="OUT_DIR", type=Path, help="folder to write; new or empty")
-    parser.add_argument("--images", type=int, required=True, metavar="N", help="number of scenes")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all scenes (default: 0)")
+    parser.add_argument("source", metavar="SOURCE", type=path, help="folder with concepts.json, icons.parquet, ...")
+    parser.add_argument("output_dir", metavar="OUT_DIR", type=path, help="folder to write; new or empty")
+    parser.add_argument("--images", type=whole_number(1), required=True, metavar="N", help="number of scenes")
+    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="S", help="seed of all scenes (default: 0)")
     parser.add_argument(
         "--split",
         choices=("train", "test"),
         default="train",
         help="train and test share no scene, no photograph and no stamp, where there are several (default: train)",
     )
-    parser.add_argument("--size", type=int, default=96, metavar="PIXELS", help="width and height (default: 96)")
     parser.add_argument(
-        "--objects", type=_int_range, default=(1, 6), metavar="N|LOW-HIGH", help="objects of a scene (default: 1-6)"
+        "--size", type=whole_number(1), default=96, metavar="PIXELS", help="width and height (default: 96)"
+    )
+    parser.add_argument(
+        "--objects",
+        type=whole_number_range,
+        default=(1, 6),
+        metavar="N|LOW-HIGH",
+        help="objects of a scene (default: 1-6)",
     )
     parser.add_argument(
         "--object-sizes",
-        type=_float_range,
+        type=share_range,
         metavar="LOW-HIGH",
         help="their longer side as a share of the picture's (default: smaller the more there are)",
     )
@@ -55,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--texture-share",
-        type=float,
+        type=share,
         metavar="SHARE",
         help="share of scenes on procedural textures (default: 0.3 with fourteen photographs, more with fewer)",
     )
@@ -72,7 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="all",
         help="name the largest object, sometimes two, or every one (default: all)",
     )
-    parser.add_argument("--shard-size", type=int, default=1000, metavar="N", help="scenes of a shard (default: 1000)")
+    parser.add_argument(
+        "--shard-size", type=whole_number(1), default=1000, metavar="N", help="scenes of a shard (default: 1000)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -89,6 +98,10 @@ def run(args: argparse.Namespace) -> int:
     from .corpus import write_scenes
     from .renderer import SceneRenderer
 
+    if args.styles and args.stamps == "only":
+        raise ValueError("`--styles` are of drawings: they have no effect with `--stamps only`.")
+    if args.texture_share is not None and args.backgrounds == "none":
+        raise ValueError("`--texture-share` has no effect with `--backgrounds none`: then there are only textures.")
     refuse_used_folder(args.output_dir)
     renderer = SceneRenderer(
         args.source,
@@ -111,16 +124,6 @@ def run(args: argparse.Namespace) -> int:
     counts = f"{report['images']} scenes of {len(report['images_of_label'])} labels"
     sys.stderr.write(f"{args.output_dir}: {counts} in {len(report['shards'])} shards.\n")
     return 0
-
-
-def _int_range(text: str) -> tuple[int, int]:
-    low, _, high = text.partition("-")
-    return int(low), int(high or low)
-
-
-def _float_range(text: str) -> tuple[float, float]:
-    low, _, high = text.partition("-")
-    return float(low), float(high or low)
 
 
 __all__ = ["add_arguments", "run"]

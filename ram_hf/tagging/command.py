@@ -5,15 +5,18 @@ import itertools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from ..option_types import path, path_or_id, share, whole_number
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from .outputs import Output, TaggedImage, TagOptions
+    from .paths import FoundImages
     from .reader import ReadImage
     from .tagger import Tagger
 
@@ -65,17 +68,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tags = parser.add_argument_group("tags")
     labels = tags.add_mutually_exclusive_group(required=True)
     labels.add_argument("--labels", metavar="NAMES", help="label names with commas between")
-    labels.add_argument("--labels-file", metavar="FILE", type=Path, help="label names one a line; # begins a comment")
+    labels.add_argument(
+        "--labels-file",
+        metavar="FILE",
+        type=path,
+        help="label names one a line, - for standard input; # begins a comment",
+    )
     tags.add_argument(
-        "--model", default="ram-tiny", metavar="ID", help="a RAM or any CLIP, Hub id or folder (default: ram-tiny)"
+        "--model",
+        type=path_or_id,
+        default="ram-tiny",
+        metavar="ID",
+        help="a RAM or any CLIP, Hub id or folder (default: ram-tiny)",
     )
     tags.add_argument(
         "--top-k",
-        type=_at_least(1),
+        type=whole_number(1),
         metavar="N",
         help=f"at most N tags a picture (default: {_DEFAULT_TOP_K}, without end with --threshold)",
     )
-    tags.add_argument("--threshold", type=float, metavar="T", help="only tags that score at least T")
+    tags.add_argument("--threshold", type=share, metavar="T", help="only tags that score at least T, from 0 to 1")
     tags.add_argument(
         "--prompt-template",
         metavar="TEXT",
@@ -85,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     outputs = parser.add_argument_group("outputs", "Any of them, together too.")
     outputs.add_argument(
         "--output",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="tags.jsonl, .csv or .parquet with the columns path, tags and error",
     )
@@ -98,22 +110,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     outputs.add_argument(
         "--sidecar-name",
         choices=("extension", "stem"),
-        default="extension",
         help="how new .xmp files are called: NAME.EXT.xmp or NAME.xmp; one that exists under either name gains the "
         "tags (default: extension)",
     )
     outputs.add_argument(
-        "--overlay", type=Path, metavar="DIR", help="write each picture here with its tags and their heat maps drawn"
+        "--overlay", type=path, metavar="DIR", help="write each picture here with its tags and their heat maps drawn"
     )
     outputs.add_argument("--resume", action="store_true", help="go on: pass over pictures that the outputs hold")
+    outputs.add_argument(
+        "--strict-pictures",
+        action="store_true",
+        help="refuse pictures with a damaged end marker, checksum, profile or EXIF, whose pixels are all there",
+    )
     outputs.add_argument("--strict", action="store_true", help="exit with 1 when a picture could not be read")
 
     speed = parser.add_argument_group("speed")
     speed.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, mps, ... (default: the fastest)")
-    speed.add_argument("--batch-size", type=_at_least(1), default=16, metavar="N", help="(default: 16)")
+    speed.add_argument("--batch-size", type=whole_number(1), default=16, metavar="N", help="(default: 16)")
     speed.add_argument(
         "--workers",
-        type=_at_least(0),
+        type=whole_number(0),
         metavar="N",
         help="processes that decode; 0 decodes in this one (default: by the number of pictures and cores)",
     )
@@ -136,15 +152,15 @@ def run(args: argparse.Namespace) -> int:
     from .vocabulary import read_labels
 
     # All that can be wrong with the command is found before the model is loaded.
-    labels = read_labels(args.labels, args.labels_file)
+    _refuse_what_has_no_effect(args)
+    labels = read_labels(args.labels, args.labels_file, stdin=sys.stdin.buffer)
     top_k = _DEFAULT_TOP_K if args.top_k is None and args.threshold is None else args.top_k
     options = TagOptions(tuple(labels), top_k, args.threshold)
     if args.sidecar == "txt" and (commas := [label for label in labels if "," in label]):
         raise ValueError(f"The label {commas[0]!r} holds a comma, which separates labels in a .txt file.")
-    if args.resume and not (args.output or args.sidecar or args.overlay):
-        raise ValueError("`--resume` needs something to go on with: `--output`, `--sidecar` or `--overlay`.")
     found = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None, exclude=args.exclude)
     paths = found.paths
+    _tell_what_changes_nothing(args, found, len(labels))
     if args.overlay is not None:
         paths = leave_out_drawn(paths, args.overlay)
         if not paths:
@@ -165,6 +181,22 @@ def run(args: argparse.Namespace) -> int:
     if interrupted:
         return 130
     return 1 if args.strict and failures else 0
+
+
+def _refuse_what_has_no_effect(args: argparse.Namespace) -> None:
+    if args.resume and not (args.output or args.sidecar or args.overlay):
+        raise ValueError("`--resume` needs something to go on with: `--output`, `--sidecar` or `--overlay`.")
+    if args.sidecar_name is not None and args.sidecar != "xmp":
+        raise ValueError("`--sidecar-name` says how .xmp files are called: it needs `--sidecar xmp`.")
+    if "-" in args.paths and args.labels_file == Path("-"):
+        raise ValueError("Standard input can hold the names of pictures or the labels, not both.")
+
+
+def _tell_what_changes_nothing(args: argparse.Namespace, found: "FoundImages", num_labels: int) -> None:
+    lines = [f"`--exclude {pattern}` leaves out nothing." for pattern in found.idle_patterns]
+    if args.top_k is not None and args.top_k > num_labels:
+        lines.append(f"`--top-k {args.top_k}` is more than there are labels, {num_labels}.")
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
 
 
 class _Work(NamedTuple):
@@ -199,7 +231,9 @@ def _tag(
     from ..interruption import stop_signals
     from .reader import read_ahead
 
-    num_done, failures, interrupted = -work.num_again, [], False
+    num_done, interrupted = -work.num_again, False
+    failures: list[TaggedImage] = []
+    damaged: list[ReadImage] = []
     if work.paths:
         tagger = _make_tagger(args, options)
         read = read_ahead(
@@ -207,18 +241,29 @@ def _tag(
         )
         with stop_signals() as stop_asked, closing(read), _progress_bar(args, work) as progress:
             while batch := list(itertools.islice(read, args.batch_size)):
+                if args.strict_pictures:
+                    batch = [_refused_if_damaged(image) for image in batch]
                 images = _tag_batch(tagger, batch)
                 for output in outputs:
                     images = output.write(images)
                 num_done += len(images)
-                failures += [image for image in images[max(0, len(images) - num_done) :] if image.error]
+                first_new = max(0, len(images) - num_done)
+                failures += [image for image in images[first_new:] if image.error]
+                damaged += [image for image in batch[first_new:] if image.damage]
                 progress.update(len(images))
                 if interrupted := stop_asked() and num_done < len(work.paths) - work.num_again:
                     break
     for output in outputs:
         output.finish()
-    _tell(num_done, failures, left=len(work.paths) - work.num_again - num_done if interrupted else 0)
+    _tell(num_done, failures, damaged, left=len(work.paths) - work.num_again - num_done if interrupted else 0)
     return interrupted, failures
+
+
+def _refused_if_damaged(image: "ReadImage") -> "ReadImage":
+    if image.damage is None:
+        return image
+    reason = f"it is damaged: {image.damage} (its pixels are all there: tagged without `--strict-pictures`)"
+    return image._replace(pixels=None, error=reason, damage=None)
 
 
 def _tag_batch(tagger: "Tagger", batch: Sequence["ReadImage"]) -> Sequence["TaggedImage"]:
@@ -277,7 +322,7 @@ def _make_sidecars(args: argparse.Namespace, options: "TagOptions", paths: Seque
 
     if args.sidecar == "txt":
         return TextSidecars(paths, options)
-    return XmpSidecars(paths, options, name=args.sidecar_name, resume=args.resume)
+    return XmpSidecars(paths, options, name=args.sidecar_name or "extension", resume=args.resume)
 
 
 def _num_workers(args: argparse.Namespace, num_images: int) -> int:
@@ -301,27 +346,26 @@ def _prints_table(args: argparse.Namespace) -> bool:
     return not (args.output or args.sidecar or args.resume)
 
 
-def _tell(num_done: int, failures: Sequence["TaggedImage"], *, left: int) -> None:
-    from .paths import printable
-
+def _tell(num_done: int, failures: Sequence["TaggedImage"], damaged: Sequence["ReadImage"], *, left: int) -> None:
     num_tagged = num_done - len(failures)
     lines = [f"{num_tagged:,} picture{'s' * (num_tagged != 1)} tagged, {len(failures):,} failed"]
-    lines += [f"  {printable(image.path)}: {printable(image.error or '')}" for image in failures[:_SHOWN_FAILURES]]
-    if len(failures) > _SHOWN_FAILURES:
-        lines.append(f"  and {len(failures) - _SHOWN_FAILURES:,} more")
+    lines += _first_of([(image.path, image.error or "") for image in failures])
+    if damaged:
+        lines.append(f"{len(damaged):,} damaged, with all pixels there (`--strict-pictures` refuses such)")
+        lines += _first_of([(image.path, image.damage or "") for image in damaged])
     if left:
         lines.append(f"Interrupted with {left:,} pictures left; the same command with --resume goes on.")
     sys.stderr.write("\n".join(lines) + "\n")
 
 
-def _at_least(minimum: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if int(text) < minimum:
-            raise ValueError
-        return int(text)
+def _first_of(reasons: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each path and what is to say of it; of many the first."""
+    from .paths import printable
 
-    number.__name__ = f"number of at least {minimum}"  # argparse: "invalid number of at least 1 value: '0'"
-    return number
+    lines = [f"  {printable(path)}: {printable(reason)}" for path, reason in reasons[:_SHOWN_FAILURES]]
+    if len(reasons) > _SHOWN_FAILURES:
+        lines.append(f"  and {len(reasons) - _SHOWN_FAILURES:,} more")
+    return lines
 
 
 __all__ = ["add_arguments", "run"]

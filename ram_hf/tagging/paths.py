@@ -1,6 +1,5 @@
 """Which pictures are meant: files, folders, globs and lists; and how a path is written in an output."""
 
-import codecs
 import fnmatch
 import functools
 import glob
@@ -10,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
+from ..matching_paths import matching_paths
 from ..model.image_decoding import known_formats
+from ..text_files import without_mark
 
 # In which files of a folder a picture is looked for, by what Pillow calls the format.
 _EXTENSIONS = {
@@ -39,6 +40,7 @@ class FoundImages(NamedTuple):
 
     paths: list[str]
     passed_over: Counter[str]  # how many pictures of formats that are not read were in the folders, by extension
+    idle_patterns: list[str]  # patterns of `exclude` that match nothing
 
     def tell_passed_over(self) -> str:
         """What was passed over and why, in one sentence; empty when nothing was."""
@@ -70,8 +72,9 @@ def find_images(
             - a folder, searched with all below it, in sorted order, for files with one of [`searched_extensions`] in
               any case. Names that begin with a dot and folders of thumbnails (`@eaDir`) are passed over. A folder
               behind symbolic links is searched once;
-            - a glob, where `**` stands for any number of folders: its folders are searched, and of its files those
-              with one of the extensions are taken, or all when the pattern ends with an extension;
+            - a glob, see [`matching_paths`]: its folders are searched, and of its files those with one of the
+              extensions are taken, or all when the pattern ends with an extension;
+            - one of these with `~` in the place of the home;
             - `-`, for names that come on standard input.
         stdin: what `-` reads: names that end in NUL when there is one, in newlines otherwise. Each is a file or a
             folder, and need not exist: what cannot be read is told as such when its turn comes.
@@ -88,12 +91,12 @@ def find_images(
         ValueError: when there is no picture at all.
     """
     arguments = list(arguments)
-    search = _Search((*_LEFT_OUT, *exclude))
+    search = _Search(exclude)
     paths: dict[str, str] = {}  # by absolute path, in order
     for argument in arguments:
         for path in search.names(stdin) if argument == "-" else search.expand(argument):
             paths.setdefault(os.path.abspath(path), path)
-    found = FoundImages(list(paths.values()), Counter(_extension(path) for path in search.passed_over))
+    found = FoundImages(list(paths.values()), Counter(_extension(path) for path in search.passed_over), search.idle)
     if not paths:
         where = ", ".join(repr(printable(argument)) for argument in arguments)
         looked_for = " ".join(sorted(searched_extensions()))
@@ -105,10 +108,13 @@ def find_images(
 
 class _Search:
     def __init__(self, exclude: Sequence[str]):
-        self._exclude = exclude
+        self._exclude = {pattern.rstrip("/" + os.sep): pattern for pattern in exclude}
+        self.idle = list(exclude)
         self.passed_over: set[str] = set()  # absolute paths of pictures that nothing here reads
 
     def expand(self, argument: str) -> Iterator[str]:
+        if not os.path.lexists(argument):
+            argument = os.path.expanduser(argument)
         if os.path.isdir(argument):
             os.scandir(argument).close()  # a given folder that cannot be listed is an error
             yield from self._folder(argument)
@@ -120,7 +126,7 @@ class _Search:
             raise FileNotFoundError(f"There is no file or folder {printable(argument)!r}.")
 
     def names(self, stdin: BinaryIO | None) -> Iterator[str]:
-        content = _without_mark(stdin.read() if stdin is not None else b"")
+        content = without_mark(stdin.read() if stdin is not None else b"")
         for name in content.split(b"\0") if b"\0" in content else content.replace(b"\r\n", b"\n").split(b"\n"):
             path = os.fsdecode(name)
             if os.path.isdir(path):
@@ -130,7 +136,7 @@ class _Search:
 
     def _matches(self, pattern: str) -> list[str]:
         names_extension = re.fullmatch(r"\.\w+", os.path.splitext(pattern)[1]) is not None
-        matches = sorted(glob.glob(pattern, recursive=True))
+        matches = matching_paths(pattern)
         if not matches:
             raise FileNotFoundError(f"Nothing matches {printable(pattern)!r}.")
         found = []
@@ -174,7 +180,13 @@ class _Search:
         return sorted(found, key=lambda path: path.split(os.sep))  # by folder, as a walk would
 
     def _is_excluded(self, *names: str) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in self._exclude)
+        matching = [
+            given
+            for pattern, given in self._exclude.items()
+            if any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names)
+        ]
+        self.idle = [pattern for pattern in self.idle if pattern not in matching]
+        return bool(matching) or any(name in _LEFT_OUT for name in names)
 
     def _is_image(self, path: str) -> bool:
         extension = _extension(path)
@@ -183,13 +195,6 @@ class _Search:
         if extension in _UNREAD or extension in _BY_PLUG_IN:
             self.passed_over.add(os.path.abspath(path))
         return False
-
-
-def _without_mark(content: bytes) -> bytes:
-    """A list as editors and PowerShell write it, in UTF-8 without its byte-order mark."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "replace").encode()
-    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def _extension(path: str) -> str:

@@ -35,17 +35,21 @@ class SquareSize(NamedTuple):
 
 
 class ReadImage(NamedTuple):
-    """What came of a file: `pixels` (side, side, 3), uint8; or None and the reason in one line."""
+    """What came of a file: `pixels` (side, side, 3), uint8; or None and the reason in one line.
+
+    `damage` is None, or what of the file is broken although its pixels are all there.
+    """
 
     path: str
     pixels: np.ndarray | None
     error: str | None = None
+    damage: str | None = None
 
 
 Reading = Generator[ReadImage, None, None]
 
 
-def load_image(path: str, *, draft_size: int) -> Image.Image:
+def load_image(path: str, *, draft_size: int, damage: list[str] | None = None) -> Image.Image:
     """Read a file that may be broken or made to do harm: a picture that is upright and RGB.
 
     Its content decides on the format, not its name. Of animations and files of many pages the first picture counts.
@@ -53,6 +57,7 @@ def load_image(path: str, *, draft_size: int) -> Image.Image:
     Args:
         path: file to read.
         draft_size: see [`decode_image`].
+        damage: see there too.
 
     Raises:
         ValueError: when there is no picture in it, or one of too many pixels.
@@ -67,16 +72,17 @@ def load_image(path: str, *, draft_size: int) -> Image.Image:
     if status.st_size == 0:
         raise ValueError("the file is empty")
     with open(path, "rb") as file:
-        return decode_image(file, "the file", draft_size=draft_size)
+        return decode_image(file, "the file", draft_size=draft_size, damage=damage)
 
 
 def read_square(path: str, size: SquareSize) -> ReadImage:
     """Read a file as [`load_image`] does and squash it to the square; never raises for what is in a file."""
     try:
         # A JPEG keeps at least twice the pixels that are needed each way, which changes scores only slightly.
-        image = load_image(path, draft_size=2 * size.side)
+        damage: list[str] = []
+        image = load_image(path, draft_size=2 * size.side, damage=damage)
         image = squash(image, size.side, size.resample)
-        return ReadImage(path, np.asarray(image))
+        return ReadImage(path, np.asarray(image), damage="; ".join(dict.fromkeys(damage)) or None)
     except MemoryError:
         return ReadImage(path, None, "there is not enough memory to decode it")
     except OSError as error:

@@ -3,14 +3,22 @@
 import sys
 import unicodedata
 from pathlib import Path
+from typing import BinaryIO
 
-from ..data.label_set import read_label_list
+from ..data.label_set import label_lines, read_label_list
+from ..option_types import refuse_files_among_labels
+from ..text_files import decode_text
 
 
-def read_labels(names: str | None, file: Path | None) -> list[str]:
+def read_labels(names: str | None, file: Path | None, *, stdin: BinaryIO | None = None) -> list[str]:
     """Label names from a text with commas between, or else from a file of one a line, each once, in order.
 
     Labels that differ in capitals and spaces alone are one to the model: the first is kept, with a word of it.
+
+    Args:
+        names: label names with commas between them.
+        file: where they are, when `names` is None; `-` is standard input.
+        stdin: standard input.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -21,11 +29,11 @@ def read_labels(names: str | None, file: Path | None) -> list[str]:
         labels = [label for label in labels if label]
         if not labels:
             raise ValueError(f"There is no label in `--labels {names!r}`; write for example --labels 'dog, red car'.")
+        refuse_files_among_labels(labels, "--labels-file {}")
+    elif file == Path("-"):
+        labels = label_lines(decode_text(stdin.read() if stdin else b"", "Standard input"), "Standard input")
     else:
-        try:
-            labels = read_label_list(file)  # type: ignore[arg-type]  # one of the two is given
-        except UnicodeDecodeError as error:
-            raise ValueError(f"The label file {str(file)!r} is not text in UTF-8: {error}.") from None
+        labels = read_label_list(file)  # type: ignore[arg-type]  # one of the two is given
     return _merged([_as_written(label) for label in labels])
 
 

@@ -1,5 +1,6 @@
 """Training configuration: one dataclass, whose every field is a YAML key and an option. Standard library."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from ..model.suggestions import did_you_mean
 # Of each pair exactly one is set; one that is given on the command line takes the place of its partner in the YAML.
 ALTERNATIVES = (("label_column", "label_columns"), ("max_steps", "num_epochs"))
 LABEL_LISTS = ("seen_labels", "unseen_labels")
+_PATHS = ("model", "dataset", "eval_dataset", "output_dir")
 BALANCED = "balanced"  # of `label_weights`
 _NEED_EVAL_SPLIT = (
     *("eval_dataset", "eval_steps", "max_eval_images", "metric_for_best", "boxes_column", "early_stopping_patience"),
@@ -232,6 +234,9 @@ class RamTrainingArguments:
     def __post_init__(self) -> None:
         for name, hint in field_types().items():
             setattr(self, name, coerced(name, getattr(self, name), hint))
+        for name in _PATHS:  # no shell has put the home in the place of `~` in a YAML, nor in `--output_dir=~/run`
+            if (value := getattr(self, name)) is not None:
+                setattr(self, name, os.path.expanduser(value))
         self._check_choices()
         self._check_ranges()
         _check_ram_config(self.ram_config)
@@ -244,6 +249,8 @@ class RamTrainingArguments:
                 raise ValueError(f"Exactly one of `{first}` and `{second}` must be given; {got}.")
         if not self.seen_labels:
             raise ValueError("`seen_labels` is missing: give the labels to train on, as a list or as a text file.")
+        if self.label_separator is not None and self.label_columns is not None:
+            raise ValueError("`label_separator` is for `label_column`: it has no effect with `label_columns`.")
         if self.label_columns == []:
             raise ValueError("`label_columns` is empty: name the columns of 1, 0 and -1.")
         self._check_early_stopping()
@@ -259,6 +266,9 @@ class RamTrainingArguments:
             )
 
     def _check_ranges(self) -> None:
+        for name in (*_ABOVE_ZERO, *_AT_LEAST_ZERO):
+            if getattr(self, name) == math.inf:
+                raise ValueError(f"`{name}` must be finite, got {getattr(self, name)}.")
         for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and not value > 0:

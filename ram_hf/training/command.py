@@ -7,6 +7,7 @@ import argparse
 import json
 from typing import Any, get_origin
 
+from ..option_types import path, refuse_files_among_labels
 from .arguments import ALTERNATIVES, LABEL_LISTS, RamTrainingArguments, field_types
 
 
@@ -14,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add an option for each field of [`RamTrainingArguments`]; only those that are given are in the result."""
     from transformers import HfArgumentParser
 
-    parser.add_argument("--config", metavar="YAML", help="file that holds any of the options below by their names")
+    parser.add_argument(
+        "--config", metavar="YAML", type=path, help="file that holds any of the options below by their names"
+    )
     # As argparse's `parents` do, but those are taken only where a parser is made.
     for option in HfArgumentParser(RamTrainingArguments, add_help=False)._actions:
         if isinstance(option.default, bool | int | float | str):
@@ -55,6 +58,8 @@ def read_arguments(args: argparse.Namespace) -> RamTrainingArguments:
     for name in LABEL_LISTS:
         if len(given.get(name, ())) == 1:
             given[name] = given[name][0]  # one value is a file
+        else:
+            refuse_files_among_labels(given.get(name, ()), f"--{name} {{}}")
     values = {} if args.config is None else read_config(args.config)
     for alternatives in ALTERNATIVES:
         if given.keys() & set(alternatives):

@@ -393,3 +393,8 @@ def test_ranges_of_shards(tmp_path):
     assert [row["labels"] for row in dataset] == [[f"label {number}"] for number in range(2, 11)]
     with pytest.raises(FileNotFoundError, match=r"There is no file '.*part-012\.parquet'"):
         open_dataset(tmp_path / "part-{010..013}.parquet", split="train")
+
+
+def test_what_is_here_has_no_revisions(tmp_path):
+    with pytest.raises(ValueError, match="is here and has no revisions: leave out 'v2'"):
+        open_dataset(tmp_path, split="train", revision="v2")

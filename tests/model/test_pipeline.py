@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from datasets import Image as ImageFeature
 from PIL import Image
 from transformers import CLIPProcessor, pipeline
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -376,6 +377,98 @@ def test_wrong_labels_are_told_before_a_picture_is_read(tagger):
 def test_errors_of_a_picture(tagger, picture, error, message, as_list):
     with pytest.raises(error, match=message):
         tagger([picture] if as_list else picture, LABELS)
+
+
+BROKEN = {
+    "no image": b"GIF",
+    "half of one": "half.png",
+    "gone": "nowhere.png",
+    "nothing": None,
+    "of no size": np.zeros((0, 3, 3)),
+    "not finite": np.full((4, 4, 3), np.nan),
+}
+
+
+@pytest.fixture
+def broken(request, tmp_path):
+    """One of `BROKEN`."""
+    source = BROKEN[request.param]
+    if isinstance(source, str) and source == "half.png":
+        source = tmp_path / source
+        make_pictures(1)[0].save(source)
+        source.write_bytes(source.read_bytes()[:2000])
+    return source
+
+
+@pytest.mark.parametrize("broken", BROKEN, indirect=True)
+def test_a_broken_picture_loses_none_of_the_others(tagger, broken):
+    first, last = make_pictures(2)
+    expected = [tagger(first, LABELS), tagger(last, LABELS)]
+    for several in ([first, broken, last], iter([first, broken, last]), map(_same, [first, broken, last])):
+        tags, told, others = tagger(several, LABELS, on_error="skip")
+        assert [tags, others] == expected
+        assert list(told) == ["error"]
+        assert told["error"]
+        assert "\n" not in told["error"]
+    assert tagger(broken, LABELS, on_error="skip") == told
+    with pytest.raises((TypeError, ValueError, OSError)):
+        tagger([first, broken, last], LABELS, on_error="raise")
+
+
+def _same(image):
+    return image
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("return_regions", [False, True])
+def test_broken_pictures_of_a_batch(tagger, batch_size, num_workers, return_regions):
+    pictures = make_pictures(5)
+    expected = tagger(pictures, LABELS)
+    for places in ([0], [1, 2], [4], [0, 1, 2, 3, 4]):
+        sources = [b"GIF" if place in places else picture for place, picture in enumerate(pictures)]
+        options = {"batch_size": batch_size, "num_workers": num_workers, "return_regions": return_regions}
+        found = tagger(sources, LABELS, on_error="skip", **options)
+        assert len(found) == 5
+        for place, tags in enumerate(found):
+            if place in places:
+                assert tags == {"error": "Cannot read the given bytes as an image: it is of no known format"}
+            else:
+                assert_same_tags(tags, expected[place])
+
+
+def test_broken_pictures_of_a_dataset_that_decodes_them_itself(tagger, tmp_path):
+    pictures = make_pictures(4)
+    for index, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{index}.png")
+    paths = [str(tmp_path / f"{index}.png") for index in range(4)]
+    expected = tagger(paths, LABELS)
+    (tmp_path / "1.png").write_bytes(b"GIF")
+    rows = Dataset.from_dict({"image": [*paths, None]}).cast_column("image", ImageFeature())
+    for images in (KeyDataset(rows, "image"), rows["image"]):
+        for batch_size in (1, 3):
+            found = list(tagger(images, LABELS, on_error="skip", batch_size=batch_size))
+            assert ["error" in tags for tags in found] == [False, True, False, False, True]
+            for index in (0, 2, 3):
+                assert_same_tags(found[index], expected[index])
+        with pytest.raises(OSError, match="cannot identify image"):
+            list(tagger(images, LABELS))
+
+
+def test_on_error_is_said_once_for_all_or_in_a_call(tiny_model, tiny_processor):
+    options = {"model": tiny_model, "processor": tiny_processor, "device": "cpu"}
+    tagger = pipeline(TASK, **options, on_error="skip")
+    assert list(tagger(b"GIF", LABELS)) == ["error"]
+    with pytest.raises(ValueError, match="no known format"):
+        tagger(b"GIF", LABELS, on_error="raise")
+    for call in (
+        lambda: tagger(make_pictures(1), LABELS, on_error="ignore"),
+        lambda: pipeline(TASK, **options, on_error="ignore"),
+    ):
+        with pytest.raises(ValueError, match='`on_error` must be "raise" or "skip", got \'ignore\''):
+            call()
+    with pytest.raises(TypeError, match="a row of a dataset came"):  # no image is broken: the call is wrong
+        tagger([{"image": None}], LABELS)
 
 
 @pytest.mark.parametrize(

@@ -86,3 +86,44 @@ def test_damaged_pixels_are_still_an_error():
     content[content.index(b"IDAT") + 30] ^= 0xFF
     with pytest.raises(ValueError, match="Cannot read it as an image"):
         decode_image(io.BytesIO(bytes(content)), "it")
+
+
+def damage(content: bytes) -> list[str]:
+    found: list[str] = []
+    decode_image(io.BytesIO(content), "it", damage=found)
+    return found
+
+
+def with_wrong_checksum(content: bytes, kind: bytes) -> bytes:
+    place = content.index(kind) - 4
+    end = place + 12 + int.from_bytes(content[place : place + 4], "big")
+    return content[: end - 4] + b"\0\1\2\3" + content[end:]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (png(), []),
+        (with_chunk(png(), chunk(b"tEXt", b"Comment\0hello")), []),
+        (with_chunk(png(), chunk(b"tEXt", b"Comment\0hello", checksum=7)), ["its 'tEXt' chunk has a wrong checksum"]),
+        (with_chunk(png(), chunk(b"prVt", b"a", checksum=7)), ["its 'prVt' chunk has a wrong checksum"]),
+        (with_wrong_checksum(png(), b"IDAT"), ["its 'IDAT' chunk has a wrong checksum"]),
+        (png()[:-12], ["it ends before its end chunk"]),
+        (png()[:-5], ["it ends before its end chunk"]),
+        (png()[:-2], ["its 'IEND' chunk has a wrong checksum"]),
+        (with_chunk(png(), chunk(b"iCCP", b"wide\0\7nonsense")), ["its colour profile cannot be read"]),
+        (png(icc_profile=b"nonsense"), ["its colour profile cannot be read"]),
+        (with_chunk(png(), chunk(b"eXIf", b"nonsense")), ["its EXIF cannot be read"]),
+    ],
+)
+def test_damage_that_leaves_the_pixels_whole_is_told(content, expected):
+    assert damage(content) == expected
+    assert np.array_equal(np.asarray(decode_image(io.BytesIO(content), "it")), COLOURS)
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE"])
+def test_what_pixels_mean_must_have_its_checksum(kind):
+    content = png(Image.fromarray(COLOURS).quantize(8))
+    assert damage(content) == []
+    with pytest.raises(ValueError, match="Cannot read it as an image"):
+        damage(with_wrong_checksum(content, kind))

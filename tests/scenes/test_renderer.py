@@ -548,9 +548,9 @@ def test_errors_leave_nothing_behind(source, tmp_path, capsys, monkeypatch):
     (used / "file").touch()
     assert command(source, used, "--images", 3) == 1
     assert "is not an empty folder" in capsys.readouterr().err
-    assert command(source, tmp_path / "out", "--images", 0) == 1
-    assert "at least 1, got 0" in capsys.readouterr().err
-    assert command(source, tmp_path / "out", "--images", 3, "--shard-size", 0) == 1
+    assert command(source, tmp_path / "out", "--images", 0) == 2
+    assert "at least 1, got '0'" in capsys.readouterr().err
+    assert command(source, tmp_path / "out", "--images", 3, "--shard-size", 0) == 2
     assert command(source, tmp_path / "out", "--images", 3, "--styles", "notto") == 1
     assert "Did you mean 'noto'" in capsys.readouterr().err
 

@@ -395,3 +395,61 @@ def test_two_pictures_that_would_be_drawn_into_one_file(tag, tmp_path, capsys, m
         in capsys.readouterr().err
     )
     assert not (here / "drawn").exists()
+
+
+def test_labels_on_standard_input(tag, tmp_path, monkeypatch, capsys, model_folder):
+    save_photographs(tmp_path / "photos", 1)
+    for content in (b"# mine\ndog\nred car\n", "dog\r\nred car\r\n".encode("utf-16")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert main(["tag", "photos", "--labels-file", "-", "--model", str(model_folder), "--top-k", "2"]) == 0
+        assert {line.split("\t")[1] for line in capsys.readouterr().out.splitlines()} == {"dog", "red car"}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert main(["tag", "photos", "--labels-file", "-", "--model", str(model_folder)]) == 1
+    assert capsys.readouterr().err == "ram-hf: error: Standard input holds no label.\n"
+
+
+def test_options_that_change_nothing_are_told(tag, tmp_path, capsys):
+    save_photographs(tmp_path / "photos", 2)
+    assert tag("photos", "--top-k", 9, "--exclude", "0001*", "--exclude", "old") == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "`--exclude old` leaves out nothing.",
+        "`--top-k 9` is more than there are labels, 4.",
+        "1 picture tagged, 0 failed",
+    ]
+    assert tag("photos", "--top-k", 4, "--exclude", "0001*") == 0
+    assert capsys.readouterr().err == "1 picture tagged, 0 failed\n"
+
+
+def test_a_label_that_is_longer_than_the_text_tower_takes(tag, tmp_path, capsys):
+    save_photographs(tmp_path / "photos", 1)
+    assert tag("photos", "--output", "tags.jsonl", labels="dog, " + "a very long label " * 9) == 1
+    assert "Label 1 takes" in (shown := capsys.readouterr().err)
+    assert "tokens with its template but the text tower takes 77: 'a very long label" in shown
+    assert not (tmp_path / "tags.jsonl").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damage_beside_whole_pixels_is_told_or_refused(workers, tag, tmp_path, capsys):
+    _, ended, short, odd = save_photographs(tmp_path / "photos", 4)
+    ended.write_bytes(ended.read_bytes()[:-2])
+    short.write_bytes(short.read_bytes()[:-60])
+    photograph(60, 40).save(odd, exif=b"Exif\0\0no header at all")
+    expected = [None, "it ends before its end marker", "truncated", "its EXIF cannot be read"]
+    assert tag("photos", "--output", "tags.jsonl", "--workers", workers) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "3 pictures tagged, 1 failed"
+    assert lines[1].startswith("  photos/0002.jpg: ")
+    assert expected[2] in lines[1]
+    assert lines[2:] == [
+        "2 damaged, with all pixels there (`--strict-pictures` refuses such)",
+        f"  photos/0001.jpg: {expected[1]}",
+        f"  photos/0003.jpg: {expected[3]}",
+    ]
+    assert [bool(row["tags"]) for row in rows(tmp_path / "tags.jsonl")] == [True, True, False, True]
+    assert tag("photos", "--output", "strict.jsonl", "--strict-pictures", "--workers", workers) == 0
+    assert capsys.readouterr().err.startswith("1 picture tagged, 3 failed\n")
+    strict = rows(tmp_path / "strict.jsonl")
+    assert [bool(row["tags"]) for row in strict] == [True, False, False, False]
+    for row, reason in zip(strict[1:], expected[1:], strict=True):
+        assert reason in row["error"]
+    assert strict[0] == rows(tmp_path / "tags.jsonl")[0] | {"tags": strict[0]["tags"]}

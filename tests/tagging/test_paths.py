@@ -188,3 +188,31 @@ def test_exclude(folder, patterns, left):
 def test_lists_as_editors_write_them(folder, encoding, line):
     content = line.join(["photos/b.jpg", "sch\u00f6n.jpg", ""]).encode(encoding)
     assert find_images(["-"], stdin=io.BytesIO(content)).paths == ["photos/b.jpg", "sch\u00f6n.jpg"]
+
+
+def test_folders_with_brackets_in_their_names(folder):
+    (folder / "p [2020]").mkdir()
+    (folder / "p 5").mkdir()
+    for name in ("p [2020]/a.jpg", "p 5/b.jpg"):
+        (folder / name).touch()
+    assert find_images(["photos/p [2020]/*.jpg"]).paths == ["photos/p [2020]/a.jpg"]
+    assert find_images(["photos/p [2020]"]).paths == ["photos/p [2020]/a.jpg"]
+    found = find_images(["photos"], exclude=["p [2020]"])
+    assert found.paths == [*EVERYTHING[:2], "photos/p 5/b.jpg", *EVERYTHING[2:]]
+    assert found.idle_patterns == []
+
+
+def test_a_tilde_that_the_shell_left(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    assert find_images(["~/b.jpg"]).paths == [str(folder / "b.jpg")]
+    assert find_images(["~/*.jpg"]).paths == [str(folder / "b.jpg")]
+    (folder.parent / "~").mkdir()
+    (folder.parent / "~" / "b.jpg").touch()
+    assert find_images(["~/b.jpg"]).paths == ["~/b.jpg"]  # somebody's folder of that name
+
+
+def test_patterns_that_leave_out_nothing(folder):
+    found = find_images(["photos"], exclude=["*.jpg", "gone", "sub/", "*.bmp"])
+    assert found.paths == EVERYTHING[:1]
+    assert found.idle_patterns == ["gone", "*.bmp"]

@@ -250,3 +250,12 @@ def test_help_names_every_option(capsys):
     shown = capsys.readouterr().out
     for field in fields(RamTrainingArguments):
         assert f"--{field.name}" in shown
+
+
+def test_a_tilde_in_a_yaml_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    read = arguments(model="~/clip", dataset="~/data", output_dir="~/run")
+    assert (read.model, read.dataset, read.output_dir) == tuple(
+        str(tmp_path / name) for name in ("clip", "data", "run")
+    )
