@@ -12,7 +12,7 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from .model.bundled import find_bundled
 from .model.checkpoint_kind import kind_of_checkpoint, read_json_object
 from .model.configuration_ram import check_field_names
-from .model.loaded_weights import refuse_incomplete, refuse_nonsense
+from .model.loaded_weights import PickleRefusedError, refuse_incomplete, refuse_nonsense
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
 from .model.processor_fit import refuse_misfit
@@ -79,6 +79,8 @@ def _telling(part: str, name_or_path: str | os.PathLike[str]) -> Iterator[None]:
     """Name the file or the part that cannot be read, where a library below says something of its own."""
     try:
         yield
+    except PickleRefusedError:
+        raise
     except Exception as error:
         folder = Path(find_bundled(os.fspath(name_or_path)))
         for file in sorted(folder.glob("*.json")):
