@@ -16,7 +16,7 @@ MODEL_WITHOUT_TORCH = {"model.image_decoding", "model.pixels", "model.suggestion
 ARROWS = {
     "__main__": {"cli"},
     "train": {"cli"},
-    "cli": {"model.suggestions"},  # the rooms by name, each when it is called
+    "cli": {"model.suggestions", "hub_errors"},  # the rooms by name, each when it is called
     "pretraining": {"training", "scenes", "evaluation", "data", "model", "atomic", "interruption", "pretrained"},
     "training": {"evaluation", "data", "model", "atomic", "interruption", "pretrained"},
     "tagging": {"data.label_set", "model", "atomic", "interruption", "pretrained", "visualize"},
@@ -25,7 +25,9 @@ ARROWS = {
     "visualize": {"model", "atomic"},
     "scenes": {"data", "atomic", "interruption", *MODEL_WITHOUT_TORCH},
     "data": {"atomic", "interruption", "model.images", *MODEL_WITHOUT_TORCH},
-    "pretrained": {"model"},
+    "publishing": {"data", "model", "atomic", "pretrained"},
+    "pretrained": {"model", "hub_errors"},
+    "hub_errors": set(),
     "registration": {"model"},
     "atomic": set(),
     "interruption": set(),

@@ -84,7 +84,7 @@ def load_joined(
     Raises:
         ValueError: when the CLIP cannot be loaded, or is another than the one that the adapters were trained on.
     """
-    if not _holds_adapters_only(name_or_path, kwargs):
+    if name_or_path is None or not _holds_adapters_only(name_or_path, kwargs):  # None: the weights are handed in
         if base_model is not None:
             raise ValueError(f"{_shown(name_or_path)} holds CLIP's weights itself: leave `base_model` out.")
         return load(name_or_path, *args, **kwargs)
@@ -116,9 +116,7 @@ def fingerprint(clip: CLIPModel) -> str:
     return digest.hexdigest()
 
 
-def _holds_adapters_only(name_or_path: str | os.PathLike[str] | None, kwargs: Mapping[str, Any]) -> bool:
-    if name_or_path is None:  # configuration and weights are handed in
-        return False
+def _holds_adapters_only(name_or_path: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> bool:
     config = kwargs.get("config")
     if isinstance(config, PreTrainedConfig):
         return getattr(config, "base_model_fingerprint", None) is not None
@@ -152,7 +150,7 @@ def _find_base(
 
 
 def _load_named(config: RamConfig, what: str, **options: Any) -> tuple[CLIPModel, str | None]:
-    name, revision = config.base_model_name_or_path, config.base_model_revision
+    name, revision = str(config.base_model_name_or_path), config.base_model_revision
     try:
         return load_clip(name, **({} if revision is None else {"revision": revision}), **options)
     except (OSError, ValueError) as error:
