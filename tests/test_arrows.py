@@ -16,7 +16,7 @@ MODEL_WITHOUT_TORCH = {"model.image_decoding", "model.pixels", "model.suggestion
 ARROWS = {
     "__main__": {"cli"},
     "train": {"cli"},
-    "cli": {"model.suggestions"},  # the rooms by name, each when it is called
+    "cli": {"model.suggestions", "hub_errors"},  # the rooms by name, each when it is called
     "pretraining": {
         "training",
         "scenes",
@@ -53,7 +53,9 @@ ARROWS = {
         "text_files",
         "matching_paths",
     },
-    "pretrained": {"model"},
+    "publishing": {"data", "model", "atomic", "pretrained"},
+    "pretrained": {"model", "hub_errors"},
+    "hub_errors": set(),
     "registration": {"model"},
     "atomic": set(),
     "option_types": set(),
