@@ -1,5 +1,6 @@
 """Names of the labels, split into those seen in training and those that are not."""
 
+import logging
 import os
 import re
 from collections import Counter
@@ -9,6 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from ..model.suggestions import did_you_mean
+from .texts import read_text
+
+logger = logging.getLogger(__name__)
 
 LabelList = Sequence[str] | str | os.PathLike
 
@@ -48,8 +52,14 @@ class LabelSet:
 
     @classmethod
     def from_options(cls, seen: LabelList, unseen: LabelList = ()) -> "LabelSet":
-        """Build a label set from lists of names or from text files (see [`read_label_list`])."""
-        return cls(tuple(read_label_list(seen)), tuple(read_label_list(unseen)))
+        """Build a label set from lists of names or from text files (see [`read_label_list`]).
+
+        Labels that are one to the model are told: where one of them is right, the other one ranks as high.
+        """
+        labels = cls(tuple(read_label_list(seen)), tuple(read_label_list(unseen)))
+        for first, second in one_to_the_model(labels.names):
+            logger.warning("The labels %r and %r are one to the model: take one of them.", first, second)
+        return labels
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,7 +96,7 @@ def read_label_list(value: LabelList) -> list[str]:
     Raises:
         FileNotFoundError: when there is no such file.
         TypeError: when an entry is not a string.
-        ValueError: when the file holds no label.
+        ValueError: when the file holds no label, or is no text.
     """
     if not isinstance(value, str | os.PathLike):
         names = list(value)
@@ -96,11 +106,22 @@ def read_label_list(value: LabelList) -> list[str]:
     path = Path(value).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no label file {str(path)!r}; give a list for the names themselves.")
-    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
+    try:
+        text = read_text(path)
+    except ValueError as error:
+        raise ValueError(f"The label file {error}") from None
+    lines = (line.strip() for line in text.splitlines())
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
         raise ValueError(f"The label file {str(path)!r} holds no label.")
     return names
+
+
+def one_to_the_model(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Labels with the earlier one that CLIP's tokenizer makes the same of: it knows small letters and one space."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(" ".join(name.lower().split()), name), name) for name in names]
+    return [(earlier, name) for earlier, name in pairs if earlier != name]
 
 
 def plain_name(name: str) -> str:
@@ -112,4 +133,4 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-__all__ = ["LabelList", "LabelSet", "plain_name", "read_label_list"]
+__all__ = ["LabelList", "LabelSet", "one_to_the_model", "plain_name", "read_label_list"]

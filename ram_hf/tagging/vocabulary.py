@@ -22,10 +22,7 @@ def read_labels(names: str | None, file: Path | None) -> list[str]:
         if not labels:
             raise ValueError(f"There is no label in `--labels {names!r}`; write for example --labels 'dog, red car'.")
     else:
-        try:
-            labels = read_label_list(file)  # type: ignore[arg-type]  # one of the two is given
-        except UnicodeDecodeError as error:
-            raise ValueError(f"The label file {str(file)!r} is not text in UTF-8: {error}.") from None
+        labels = read_label_list(file)  # type: ignore[arg-type]  # one of the two is given
     return _merged([_as_written(label) for label in labels])
 
 
