@@ -28,7 +28,7 @@ ARROWS = {
         "pretrained",
         "option_types",
     },
-    "training": {"evaluation", "data", "model", "atomic", "interruption", "pretrained", "option_types"},
+    "training": {"evaluation", "data", "model", "atomic", "interruption", "pretrained", "option_types", "text_files"},
     "tagging": {
         "data.label_set",
         "model",

@@ -1,12 +1,12 @@
 """Annotations as people have them on disk: one reader for each format, all with the same result."""
 
 import ast
-import csv
 import functools
-import io
 import json
+import math
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,12 +15,14 @@ from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypedDict
 
 from ..model.suggestions import did_you_mean
 from ..text_files import read_text
-from .label_set import plain_name
+from .label_set import one_to_the_model, plain_name
+from .tables import csv_table, jsonl_rows
 
 _Options = ParamSpec("_Options")
 UNKNOWN_COLUMN = "unknown_labels"  # of prepared rows: labels that nobody has looked for in the image
 _MARKS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1, "-1": -1, "-1.0": -1}
-_MORE = "\n"  # key of the cells beyond those of the header
+_COLUMNS = ("path", "labels", UNKNOWN_COLUMN)  # of a table, in any capitals
+_CSV_SUFFIXES = (".csv", ".tsv")
 _SEPARATORS = ("|", ";", ",")
 _NO_LABEL = {"", "nan", "NaN", "None", "null", "NULL", "<NA>", "set()"}  # what programs write for an empty cell
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
@@ -75,7 +77,7 @@ class Annotations:
         for label in self.labels:
             if not isinstance(label, str):
                 raise TypeError(f"a label must be a string, got {label!r}")
-            if not label or label != label.strip() or label.startswith("#") or len(label.splitlines()) > 1:
+            if not label or label != label.strip() or label.startswith("#") or not _is_one_line(label):
                 raise ValueError(f"The label {label!r} cannot stand on a line of a label file.")
         if len(set(self.labels)) < len(self.labels):
             raise ValueError(f"The label {_first_repeated(self.labels)!r} is listed twice.")
@@ -140,14 +142,16 @@ def _naming_the_source(
     def reader(annotations: Path, images: Path, *args: _Options.args, **kwargs: _Options.kwargs) -> Annotations:
         try:
             found = read(annotations, images, *args, **kwargs)
-        except (AttributeError, KeyError, TypeError, csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{annotations} does not have the form of its format ({reason}).") from error
         except ValueError as error:
             if annotations.name in str(error):
                 raise
             raise ValueError(f"{annotations}: {error}") from error
-        return _with_images_merged(_with_images_found(found, images))
+        if not found.images:
+            raise ValueError(f"{annotations} names no picture.")
+        return _with_labels_compared(_with_images_merged(_with_images_found(found, images)))
 
     return reader
 
@@ -159,11 +163,11 @@ def _with_images_found(annotations: Annotations, folder: Path) -> Annotations:
     """
     found: dict[str, AnnotatedImage] = {}  # by the name in the annotations
     relative = [image for image in annotations.images if not _is_elsewhere(image.name)]
+    listed = functools.lru_cache(maxsize=None)(_names_by_small_letters)
     guess_relative = not any(image.file.exists() for image in relative)
     for image in annotations.images:
-        if not _is_elsewhere(image.name) and not guess_relative:
-            continue
-        if (tail := _tail_under(folder, image)) is not None:
+        may_guess = guess_relative or _is_elsewhere(image.name)
+        if tail := (may_guess and _tail_under(folder, image)) or _in_other_capitals(image, listed):
             found[image.name] = image._replace(name=tail, file=folder / tail)
     if not found:
         return annotations
@@ -193,6 +197,22 @@ def _tail_under(folder: Path, image: AnnotatedImage) -> str | None:
     return next((tail for tail in tails if (folder / tail).is_file()), None)
 
 
+def _in_other_capitals(image: AnnotatedImage, listed: Callable[[Path], dict[str, list[str]]]) -> str | None:
+    """The name of the one file that differs in capitals alone, where the names come from Windows or a Mac."""
+    if _is_elsewhere(image.name) or image.file.exists() or "\0" in image.name:
+        return None
+    alike = listed(image.file.parent).get(image.file.name.casefold(), [])
+    return (PurePosixPath(image.name).parent / alike[0]).as_posix() if len(alike) == 1 else None
+
+
+def _names_by_small_letters(folder: Path) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    if folder.is_dir():
+        for file in folder.iterdir():
+            names.setdefault(file.name.casefold(), []).append(file.name)
+    return names
+
+
 def _is_elsewhere(name: str) -> bool:
     """Whether a name says of itself that it is not below a folder: an absolute path or an address."""
     return "://" in name or PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute()
@@ -218,6 +238,16 @@ def _with_images_merged(annotations: Annotations) -> Annotations:
     return annotations
 
 
+def _with_labels_compared(annotations: Annotations) -> Annotations:
+    """Tell of labels that are one to the model: it would be taught that one of them is there and the other is not."""
+    notes = [
+        f"The labels {first!r} and {second!r} are one to the model: a file for `--labels` puts them together, with "
+        f"{first!r} on one line, and {second!r}, a tab and {first!r} on another."
+        for first, second in one_to_the_model(annotations.labels)
+    ]
+    return replace(annotations, notes=[*annotations.notes, *notes]) if notes else annotations
+
+
 @_naming_the_source
 def read_coco(annotations: Path, images: Path) -> Annotations:
     """Read COCO's instances JSON.
@@ -230,32 +260,50 @@ def read_coco(annotations: Path, images: Path) -> Annotations:
         ValueError: when the file has another form, or an annotation belongs to no image or category.
     """
     content = _read_json(annotations, ("images", "annotations", "categories"))
-    categories = {category["id"]: category["name"].strip() for category in content["categories"]}
-    labels: dict[int, list[str]] = {image["id"]: [] for image in content["images"]}
-    boxes: dict[int, list[Box]] = {image["id"]: [] for image in content["images"]}
+    names = {key: name.strip() for key, name in _coco_names(content["categories"], "categories", "name")}
+    files = dict(_coco_names(content["images"], "images", "file_name"))
+    labels: dict[str, list[str]] = {key: [] for key in files}
+    boxes: dict[str, list[Box]] = {key: [] for key in files}
     num_boxless = 0
     for item in content["annotations"]:
-        place = f"annotation {item.get('id')} of image {item['image_id']}"
-        if item["image_id"] not in boxes or item["category_id"] not in categories:
-            raise ValueError(
-                f"{place} and category {item['category_id']}: there is no such image or no such category."
-            )
-        label = categories[item["category_id"]]
-        labels[item["image_id"]].append(label)
+        place = f"annotation {item.get('id')} of image {item.get('image_id')}"
+        image, category = str(item.get("image_id")), str(item.get("category_id"))
+        if image not in files or category not in names:
+            raise ValueError(f"{place} and category {category}: there is no such image or no such category.")
+        labels[image].append(names[category])
         if item.get("bbox"):
-            boxes[item["image_id"]].append(_coco_box(label, item["bbox"], place))
+            boxes[image].append(_coco_box(names[category], item["bbox"], place))
         else:
             num_boxless += 1
+    order = sorted(names, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0, key))
     return Annotations(
-        [categories[key] for key in sorted(categories)],
-        [_image(images, image["file_name"], labels[image["id"]], boxes[image["id"]]) for image in content["images"]],
+        list(dict.fromkeys(names[key] for key in order)),
+        [_image(images, file, labels[key], boxes[key]) for key, file in files.items()],
         has_boxes=True,
         notes=[f"{num_boxless} annotations have no box: their labels are kept."] if num_boxless else [],
     )
 
 
+def _coco_names(items: Sequence[Any], what: str, field: str) -> Iterable[tuple[str, str]]:
+    """Id, which some programs write as a number and some as a string, and name of each image or category."""
+    seen: dict[str, str] = {}
+    for number, item in enumerate(items):
+        if not (isinstance(item, dict) and item.get("id") is not None and isinstance(item.get(field), str)):
+            raise ValueError(f"entry {number} of `{what}` must have an `id` and a `{field}`, got {item!r}.")
+        key, name = str(item["id"]), item[field]
+        if key in seen:
+            raise ValueError(f"`{what}` has the id {key} twice, for {seen[key]!r} and for {name!r}.")
+        seen[key] = name
+        yield key, name
+
+
 def _coco_box(label: str, corners: Any, place: str) -> Box:
-    if not (isinstance(corners, list) and len(corners) == 4 and all(type(each) in (int, float) for each in corners)):
+    if not (
+        isinstance(corners, list)
+        and len(corners) == 4
+        and all(type(each) in (int, float) and math.isfinite(each) for each in corners)
+        and min(corners[2:]) >= 0
+    ):
         raise ValueError(f"{place}: `bbox` must be [x, y, width, height], got {corners!r}.")
     x, y, width, height = corners
     return Box(label=label, x0=x, y0=y, x1=x + width, y1=y + height)
@@ -275,10 +323,12 @@ def read_ram_json(annotations: Path, images: Path) -> Annotations:
     content = _read_json(annotations, ("images", "classes"))
     rows = []
     for row in content["images"]:
-        if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], list)):
-            raise ValueError(f"{annotations}: an entry of `images` must be [path, [label, ...]], got {row!r}.")
-        rows.append(_image(images, *row))
-    return Annotations(content["classes"], rows)
+        match row:
+            case [str(path), [*labels]] if _is_strings(labels):
+                rows.append(_image(images, path, (label.strip() for label in labels)))
+            case _:
+                raise ValueError(f"{annotations}: an entry of `images` must be [path, [label, ...]], got {row!r}.")
+    return Annotations([label.strip() if isinstance(label, str) else label for label in content["classes"]], rows)
 
 
 @_naming_the_source
@@ -437,11 +487,13 @@ def read_mlrsnet(annotations: Path, images: Path) -> Annotations:
 def read_table(annotations: Path, images: Path, *, separator: str = "|") -> Annotations:
     """Read a CSV or JSONL file with `path` and `labels`; its labels are all that occur, in alphabetical order.
 
+    The cells of a CSV may be separated by commas, semicolons or tabs (see [`csv_table`]).
+
     A third column `unknown_labels` may hold, in the same form, labels that nobody has looked for in the image.
 
     Args:
-        annotations: `.csv` with a header, or `.jsonl` with one object a line, whose `labels` is a list. A CSV cell may
-            also hold a list as Python, NumPy and pandas write it; `nan`, `None` and the like are no label.
+        annotations: `.csv` or `.tsv` with a header, or `.jsonl` with one object a line, whose `labels` is a list. A
+            cell may also hold a list as Python, NumPy and pandas write it; `nan`, `None` and the like are no label.
         images: folder that the paths are relative to.
         separator: what stands between the labels of a CSV cell.
 
@@ -449,28 +501,51 @@ def read_table(annotations: Path, images: Path, *, separator: str = "|") -> Anno
         ValueError: when the file is neither, a row has no path or no labels of the right form, or more cells than the
             header.
     """
-    if annotations.suffix.lower() not in (".csv", ".jsonl"):
-        raise ValueError(f"A table of pictures must end in .csv or .jsonl, got {annotations.name!r}.")
-    is_csv = annotations.suffix.lower() == ".csv"
-    rows = []
+    if annotations.suffix.lower() not in (*_CSV_SUFFIXES, ".jsonl"):
+        raise ValueError(f"A table of pictures must end in .csv, .tsv or .jsonl, got {annotations.name!r}.")
+    is_csv = annotations.suffix.lower() in _CSV_SUFFIXES
+    rows, num_nulls = [], 0
     no_label: Counter[str] = Counter()
-    for number, row in _csv_rows(annotations, separator) if is_csv else _jsonl_rows(annotations):
+    for number, row in _csv_rows(annotations, separator) if is_csv else jsonl_rows(annotations):
         path, labels, place = row.get("path"), row.get("labels"), f"{annotations}, row {number}"
         if "labels" in row and (text := str(labels).strip()) in _NO_LABEL:
             no_label.update([text] if text else [])
             labels = []
         elif is_csv and isinstance(labels, str):
             labels = _cell_labels(labels, separator, place)
+        elif isinstance(labels, list):
+            num_nulls += labels.count(None)
+            labels = [label.strip() if isinstance(label, str) else label for label in labels if label is not None]
         if not (isinstance(path, str) and path and isinstance(labels, list) and _is_strings(labels)):
-            expected = f"labels separated by {separator!r}" if is_csv else "a list of strings"
+            expected = (
+                f"labels separated by {separator!r}; a column of 0 and 1 for each label is the format `multiscene`"
+                if is_csv
+                else "a list of strings"
+            )
             raise ValueError(
                 f"{place}: expected a `path` and `labels` ({expected}), got the columns "
                 f"{_names(row)} with {path!r} and {labels!r}."
             )
         rows.append(_image(images, path, labels, None, _unknown_of(row, separator if is_csv else None, place)))
     names = sorted({label for row in rows for label in (*row.labels, *row.unknown)})
-    notes = [f"{count} rows say {text!r} for their labels: they have none." for text, count in no_label.items()]
+    notes = [f"{num_nulls} labels are null: they are left out."] if num_nulls else []
+    notes += [f"{count} rows say {text!r} for their labels: they have none." for text, count in no_label.items()]
     return Annotations(names, rows, notes=notes + (_other_separators(names, separator) if is_csv else []))
+
+
+def _csv_rows(file: Path, separator: str) -> Iterable[tuple[int, dict[str, Any]]]:
+    header, rows = csv_table(file)
+    columns = [name.lower() if name.lower() in _COLUMNS else name for name in header]
+    if repeated := [name for name in _COLUMNS if columns.count(name) > 1]:
+        raise ValueError(f"{file}: the header names {repeated[0]!r} {columns.count(repeated[0])} times, {header}.")
+    for number, cells in rows:
+        if any(cell.strip() for cell in cells[len(columns) :]):
+            raise ValueError(
+                f"{file}, row {number}: the header names {len(columns)} columns, but there are {len(cells)} cells, "
+                f"{cells}. All labels of an image stand in one cell, with {separator!r} between them."
+            )
+        blanks = [""] * (len(columns) - len(cells))
+        yield number, dict(zip(columns, [*cells, *blanks], strict=False))
 
 
 def _unknown_of(row: dict[str, Any], separator: str | None, place: str) -> list[str]:
@@ -534,6 +609,8 @@ def read_label_names(file: Path) -> dict[str, str]:
 def _image(
     folder: Path, name: str, labels: Iterable[str], boxes: list[Box] | None = None, unknown: Iterable[str] = ()
 ) -> AnnotatedImage:
+    if not name.strip():
+        raise ValueError("an image has an empty name.")
     if "\\" in name and not PureWindowsPath(name).is_absolute() and not (folder / name).exists():
         name = name.replace("\\", "/")  # written on Windows
     names = list(dict.fromkeys(labels))
@@ -554,6 +631,11 @@ def _names(content: Iterable[str]) -> list[str]:
     return [name for name in content if not str(name).startswith("__")]
 
 
+def _is_one_line(label: str) -> bool:
+    """Whether a label holds nothing that ends a line, no other control character and no half of a character."""
+    return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in label)
+
+
 def _is_strings(values: Iterable[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
 
@@ -564,43 +646,29 @@ def _lines(file: Path) -> list[str]:
 
 def _read_json(file: Path, keys: Sequence[str]) -> dict[str, Any]:
     content = json.loads(read_text(file))
-    if not isinstance(content, dict) or any(not isinstance(content.get(key), list) for key in keys):
-        found = _names(content) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{file} must hold an object with the lists {list(keys)}, got {found}.")
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must hold an object with the lists {list(keys)}, got a {type(content).__name__}.")
+    if wrong := [key for key in keys if not isinstance(content.get(key), list)]:
+        kind = type(content[wrong[0]]).__name__ if wrong[0] in content else "none"
+        raise ValueError(
+            f"{file} must hold an object with the lists {list(keys)}; of {wrong[0]!r} there is {kind}, among "
+            f"{_names(content)}."
+        )
     return content
 
 
-def _csv_rows(file: Path, separator: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    with io.StringIO(read_text(file), newline="") as lines:
-        for number, row in enumerate(csv.DictReader(lines, strict=True, restkey=_MORE), start=1):
-            more = row.pop(_MORE, [])
-            if any(cell.strip() for cell in more):
-                cells = [*row.values(), *more]
-                raise ValueError(
-                    f"{file}, row {number}: the header names {len(row)} columns, but there are {len(cells)} cells, "
-                    f"{cells}. All labels of an image stand in one cell, with {separator!r} between them."
-                )
-            yield number, row
-
-
-def _jsonl_rows(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(read_text(file).split("\n"), start=1):
-        if line.strip():
-            row = json.loads(line)
-            yield number, row if isinstance(row, dict) else {}
-
-
 def _read_marks_csv(file: Path, folder: Path) -> tuple[list[str], list[AnnotatedImage]]:
-    with io.StringIO(read_text(file), newline="") as lines:
-        header, *rows = [row for row in csv.reader(lines) if row] or [[]]
-    labels = [label.strip() for label in header[1:]]
+    header, rows = csv_table(file)
+    if header[-1:] == [""]:
+        raise ValueError(f"{file}: column {len(header)} of the header has no name.")
+    labels = header[1:]
     if not labels:
         raise ValueError(f"{file} must have a header with a column for the picture and one for each label.")
     images = []
-    for number, (name, *cells) in enumerate(rows, start=1):
+    for number, (name, *cells) in rows:
         if len(cells) != len(labels):
             raise ValueError(f"{file}, row {number}: expected {len(labels)} labels of 0 or 1, got {len(cells)} cells.")
-        marks = _read_marks(cells, f"{file}, row {number}")
+        marks = _read_marks(cells, f"{file}, row {number}", labels)
         unknown = [label for label, mark in zip(labels, marks, strict=True) if mark == -1]
         images.append(_image(folder, _with_suffix(folder, name.strip()), _marked(labels, marks), None, unknown))
     return labels, images
@@ -613,11 +681,15 @@ def _with_suffix(folder: Path, name: str) -> str:
     return next((name + suffix for suffix in suffixes if (folder / (name + suffix)).is_file()), name)
 
 
-def _read_marks(cells: Sequence[str], place: str) -> list[int]:
+def _read_marks(cells: Sequence[str], place: str, labels: Sequence[str] = ()) -> list[int]:
     try:
         return [_MARKS[cell.strip().lower()] for cell in cells]
     except KeyError as error:
-        raise ValueError(f"{place}: a label must be 0 or 1, or -1 for unknown, got {error.args[0]!r}.") from None
+        column = [cell.strip().lower() for cell in cells].index(error.args[0])
+        of = f" of {labels[column]!r}" if labels else ""
+        raise ValueError(
+            f"{place}: the mark{of} must be 0 or 1, or -1 for unknown, got {cells[column].strip()!r}."
+        ) from None
 
 
 def _mark_lines(file: Path, num_lines: int, num_columns: int) -> Iterable[list[int]]:

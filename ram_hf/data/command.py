@@ -55,8 +55,8 @@ _FORMATS = {
     ),
     "table": _Format(
         readers.read_table,
-        "CSV with the columns path and labels, or JSONL with a list of labels",
-        "file that ends in .csv or .jsonl",
+        "CSV with the columns path and labels (commas, semicolons or tabs between), or JSONL with a list of labels",
+        "file that ends in .csv, .tsv or .jsonl",
         ("separator",),
     ),
 }
@@ -138,6 +138,8 @@ def run(args: argparse.Namespace) -> int:
     if form.splits:
         options["split"] = args.split
     refuse_used_folder(args.output_dir)  # before minutes of reading
+    if not args.images.is_dir():
+        raise NotADirectoryError(f"There is no folder of pictures {str(args.images)!r}.")
     annotations = form.read(args.annotations, args.images, **options)
     if args.labels is not None:
         annotations = annotations.keep(readers.read_label_names(args.labels))

@@ -1,5 +1,6 @@
 """Names of the labels, split into those seen in training and those that are not."""
 
+import logging
 import os
 import re
 from collections import Counter
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from ..model.suggestions import did_you_mean
 from ..text_files import decode_text
+
+logger = logging.getLogger(__name__)
 
 LabelList = Sequence[str] | str | os.PathLike
 
@@ -49,8 +52,14 @@ class LabelSet:
 
     @classmethod
     def from_options(cls, seen: LabelList, unseen: LabelList = ()) -> "LabelSet":
-        """Build a label set from lists of names or from text files (see [`read_label_list`])."""
-        return cls(tuple(read_label_list(seen)), tuple(read_label_list(unseen)))
+        """Build a label set from lists of names or from text files (see [`read_label_list`]).
+
+        Labels that are one to the model are told: where one of them is right, the other one ranks as high.
+        """
+        labels = cls(tuple(read_label_list(seen)), tuple(read_label_list(unseen)))
+        for first, second in one_to_the_model(labels.names):
+            logger.warning("The labels %r and %r are one to the model: take one of them.", first, second)
+        return labels
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,6 +122,13 @@ def label_lines(text: str, name: str) -> list[str]:
     return names
 
 
+def one_to_the_model(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Labels with the earlier one that CLIP's tokenizer makes the same of: it knows small letters and one space."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(" ".join(name.lower().split()), name), name) for name in names]
+    return [(earlier, name) for earlier, name in pairs if earlier != name]
+
+
 def plain_name(name: str) -> str:
     """A name without what people write in many ways: case, blanks, hyphens, underscores, and `&` or `and`."""
     return re.sub(r"[\s_-]+", "", name.casefold().replace("&", "and")) or name
@@ -122,4 +138,4 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-__all__ = ["LabelList", "LabelSet", "label_lines", "plain_name", "read_label_list"]
+__all__ = ["LabelList", "LabelSet", "label_lines", "one_to_the_model", "plain_name", "read_label_list"]

@@ -166,11 +166,13 @@ def _read_image(file: Path) -> tuple[bytes, str | None]:
 def _failure_message(failures: dict[str, str], num_images: int) -> str:
     num_missing = sum(failure == _MISSING for failure in failures.values())
     first = "; ".join(f"{name} ({failure})" for name, failure in islice(failures.items(), _NAMED_IN_ERROR))
+    addresses = [name for name in failures if "://" in name]
     more = f"; and {len(failures) - _NAMED_IN_ERROR} more" if len(failures) > _NAMED_IN_ERROR else ""
     return (
         f"{len(failures)} of {num_images} pictures cannot be read, {num_missing} missing and "
         f"{len(failures) - num_missing} broken: {first}{more}. Nothing was written; `--skip-broken` "
         "(`skip_broken=True`) leaves them out."
+        + (" Addresses are not fetched: download the pictures, and give their folder." if addresses else "")
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..data.label_census import Tally
 from ..data.label_set import LabelSet
 from ..model.suggestions import did_you_mean
+from ..text_files import read_text
 from .arguments import BALANCED
 
 
@@ -70,7 +71,7 @@ def read_label_weights(file: str | os.PathLike, label_set: LabelSet) -> list[flo
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r} of `label_weights`, which may also be {BALANCED!r}.")
     weights: dict[str, float] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, text = (part.strip() for part in line.partition("\t"))

@@ -215,7 +215,7 @@ def test_nus_wide_tags_and_concepts(tmp_path, nus_wide):
     [
         ("Labels/Labels_tiger_Train.txt", "0\n", "has 1 rows, but the image list has 2"),
         ("Labels/Labels_tiger_Train.txt", "0\n1\n1\n", "has more rows than the image list, which has 2"),
-        ("Labels/Labels_tiger_Train.txt", "0\n2\n", "row 2: a label must be 0 or 1, or -1 for unknown, got '2'"),
+        ("Labels/Labels_tiger_Train.txt", "0\n2\n", "row 2: the mark must be 0 or 1, or -1 for unknown, got '2'"),
         ("AllTags1k.txt", "1 1 1\n1 0\n", "row 2: expected 3 columns of 0 or 1, got 2"),
     ],
 )
@@ -245,7 +245,7 @@ def test_multiscene(tmp_path, images):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,Apron\n0.jpg,2\n", "row 1: a label must be 0 or 1, or -1 for unknown, got '2'"),
+        ("image,Apron\n0.jpg,2\n", "row 1: the mark of 'Apron' must be 0 or 1, or -1 for unknown, got '2'"),
         ("image,Apron\n0.jpg,1,0\n", "row 1: expected 1 labels of 0 or 1, got 2 cells"),
         ("image\n0.jpg\n", "must have a header"),
         ("", "must have a header"),
@@ -299,7 +299,7 @@ def test_table_as_jsonl(tmp_path, images):
 
 
 def test_table_of_another_kind(tmp_path, images):
-    with pytest.raises(ValueError, match=r"must end in .csv or .jsonl, got 'a.txt'"):
+    with pytest.raises(ValueError, match=r"must end in .csv, .tsv or .jsonl, got 'a.txt'"):
         read_table(tmp_path / "a.txt", images)
     (tmp_path / "a.csv").write_text("file,labels\n0.jpg,dog\n")
     with pytest.raises(ValueError, match=r"the columns \['file', 'labels'\] with None and \['dog'\]"):
@@ -702,7 +702,7 @@ def test_coco_as_other_tools_write_it(tmp_path, images, options, path):
         ({"bbox": [1, 2, 3]}, r"coco\.json: annotation 7 of image 1: `bbox` must be"),
         ({"bbox": [1, 2, 3, "4"]}, r"coco\.json: annotation 7 of image 1: `bbox` must be"),
         ({"category": ""}, r"coco\.json: The label '' cannot stand"),
-        ({"category": 3}, r"coco\.json does not have the form"),
+        ({"category": 3}, r"coco\.json: entry 0 of `categories` must have an `id` and a `name`, got .*3"),
     ],
 )
 def test_coco_errors_name_file_and_annotation(tmp_path, options, message):
