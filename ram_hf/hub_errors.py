@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
 )
 
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{6,}|(?<=Bearer )[^\s'\"]+")
-_GO_ON = "Run the same again: what has arrived is kept, and it goes on from there."
+_GO_ON = "Run the same again: files that have arrived whole are kept."
 _HTTP_CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2")  # which one depends on the release of huggingface_hub
 
 
@@ -55,7 +55,7 @@ def _of_an_answer(error: HfHubHTTPError) -> str:
     if status == 429:
         wait = error.response.headers.get("Retry-After")
         when = f"in {wait} seconds" if wait else "in some minutes"
-        return f"The Hub takes no more requests for now (429). Run the same again {when}: it goes on from there."
+        return f"The Hub takes no more requests for now (429), and does {when}. {_GO_ON}"
     if status >= 500:
         return f"The Hub is out of order ({status}). {_GO_ON}"
     return f"The Hub refuses this ({status}): {error.server_message or error}"

@@ -13,7 +13,7 @@ from .hub_server import READ_TOKEN, WRITE_TOKEN
 STATUSES = [
     (401, "does not know your token"),
     (403, "Your token may not do this"),
-    (429, r"takes no more requests for now \(429\)\. Run the same again in 7 seconds"),
+    (429, r"takes no more requests for now \(429\), and does in 7 seconds\. Run the same again"),
     (500, r"out of order \(500\)\. Run the same again"),
     (503, r"out of order \(503\)\. Run the same again"),
 ]

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 def pull(repo: str, revision: str | None = None) -> list[Path]:
     """Fetch a model: weights, configuration, processor and code; of a repository of adapters alone also their CLIP.
 
-    What an interrupted call has fetched is kept, and the next one goes on from there.
+    Files that an interrupted call has fetched whole are kept, and the next one goes on with the others.
 
     Args:
         repo: "owner/name", or "owner/name@revision".

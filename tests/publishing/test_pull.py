@@ -78,3 +78,31 @@ def test_pickles_are_not_pulled(repo, hub, capsys):
     api.delete_file("model.safetensors", "user/repo")
     assert cli.main(["pull", "user/repo"]) == 1
     assert "holds no weights as safetensors; pickles are never opened" in capsys.readouterr().err
+
+
+def fetched(requests):
+    return [each for each in requests if each.method == "GET" and ("/resolve/" in each.path or "/store/" in each.path)]
+
+
+def test_a_download_that_breaks_off_goes_on(repo, hub, monkeypatch, capsys):
+    """In the middle of a file while it runs, and file by file when it is run again."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # which the client does between its attempts
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    hub.drop("/store/", method="GET", after=5000)
+    assert cli.main(["pull", "user/repo@v1"]) == 0
+    assert "bytes=5000-" in [each.headers.get("range") for each in hub.requests]
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", constants.HF_HUB_CACHE + "-other")
+    hub.drop("/store/", method="GET", times=100)
+    start = len(hub.requests)
+    assert cli.main(["pull", "user/repo"]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("ram-hf: error: The connection to the Hub broke off")
+    assert told.endswith("Run the same again: files that have arrived whole are kept.")
+    there = {each.path for each in fetched(hub.requests[start:]) if "/resolve/" in each.path}
+    hub.failures.clear()
+    start = len(hub.requests)
+    assert cli.main(["pull", "user/repo"]) == 0
+    again = [each.path for each in fetched(hub.requests[start:]) if "/resolve/" in each.path]
+    assert there
+    assert not there & set(again)
+    assert local_temperature("user/repo") == 0.5
