@@ -151,7 +151,7 @@ def test_top_k_and_threshold(tagger):
     assert tagger(picture, LABELS, top_k=2) == every[:2]
     assert tagger(picture, LABELS, top_k=100) == every
     assert tagger(picture, LABELS, threshold=every[1]["score"]) == every[:2]
-    assert tagger(picture, LABELS, threshold=1.1) == []
+    assert tagger(picture, LABELS, threshold=1.0) == []
     assert tagger(picture, LABELS, threshold=every[2]["score"], top_k=1) == every[:1]
 
 
