@@ -1,11 +1,8 @@
 """`ram-hf evaluate`: names in, report out. Only the standard library is imported until it runs."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
-
-from ..atomic import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from ..data.sources import DatasetSpec
     from .by_name import evaluate
+    from .report_file import write_report
 
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder for {str(args.json)!r}.")  # before minutes of work
@@ -75,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     sys.stdout.write(report.to_table(per_label=args.per_label) + "\n")
     if args.json is not None:
-        write_whole(args.json, json.dumps(report.to_dict(), indent=1) + "\n")
+        write_report(args.json, report, spec)
     return 0
 
 
