@@ -2,15 +2,19 @@
 
 import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants, hf_api
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from ram_hf import RamConfig, RamModel, RamProcessor
+
+from .hub_server import HubServer
 
 torch.set_num_threads(1)  # the tests themselves run in parallel
 
@@ -83,6 +87,33 @@ def pixel_values() -> torch.Tensor:
 @pytest.fixture
 def label_inputs(tiny_processor) -> dict[str, torch.Tensor]:
     return dict(tiny_processor(labels=LABELS))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Iterator[HubServer]:
+    """A Hub on loopback with an empty cache and no token, for this process and for those that it starts."""
+    home = tmp_path / "hf_home"
+    server = HubServer()
+    environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE", "HF_MODULES_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    # The client has read its environment long ago.
+    read_by_the_client = {
+        "ENDPOINT": server.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HF_TOKEN_PATH": str(home / "token"),
+    }
+    for name, value in read_by_the_client.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(hf_api.api, "endpoint", server.url)
+    with server.serving():
+        yield server
+    assert not server.faults, server.faults[0]
 
 
 @pytest.fixture(scope="session")

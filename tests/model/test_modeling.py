@@ -578,6 +578,19 @@ def test_gradient_checkpointing_loses_no_gradient_of_clip(tiny_model, pixel_valu
 # --- loading -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("max_shard_size", ["50GB", "300KB", "7KB"])
+def test_scores_are_the_same_to_the_bit_wherever_a_file_begins_a_tensor(
+    max_shard_size, tiny_model, label_inputs, tmp_path
+):
+    tiny_model.save_pretrained(tmp_path, max_shard_size=max_shard_size)
+    loaded = RamModel.from_pretrained(tmp_path)
+    for seed in range(3):
+        pixel_values = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+        ours, theirs = (model(pixel_values, **label_inputs) for model in (tiny_model, loaded))
+        assert torch.equal(ours.scores, theirs.scores)
+        assert torch.equal(ours.global_logits, theirs.global_logits)
+
+
 def test_save_and_load_give_equal_scores(tiny_model, pixel_values, label_inputs, tmp_path):
     tiny_model.temperatures.local_temperature.data.fill_(0.0123)
     expected = scores_of(tiny_model, pixel_values, label_inputs).scores
