@@ -27,6 +27,7 @@ from .losses import label_loss
 from .matching import MatchingTemperatures, match_patches
 from .optimal_transport import teacher_cost
 from .own_weight import own_weight
+from .pushing import PushesCard
 
 # Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike;
 # the published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
@@ -81,7 +82,7 @@ class RamOutput(ModelOutput):
     local_loss: Tensor | None = None
 
 
-class RamPreTrainedModel(PreTrainedModel):
+class RamPreTrainedModel(PushesCard, PreTrainedModel):
     """Weights, loading and initialisation of Recover and Match models."""
 
     config: RamConfig
@@ -116,6 +117,9 @@ class RamPreTrainedModel(PreTrainedModel):
             # CLIP's own logit scale is not there yet: `from_clip` and checkpoints bring the right value.
             init.constant_(module.global_temperature, math.exp(-self.config.clip_config.logit_scale_init_value))
             init.constant_(module.local_temperature, self.config.local_temperature)
+
+    def _card_facts(self) -> tuple[RamConfig, str]:
+        return self.config, self.config._name_or_path
 
     def freeze_backbone(self) -> None:
         """Let CLIP's weights take no gradient: adapters, ladder tokens, prompts and temperatures alone train."""
