@@ -21,6 +21,7 @@ COMMANDS = {
     "prepare": ("ram_hf.data.command", "turn pictures and annotations on disk into shards"),
     "push": ("ram_hf.publishing.command", "send a trained model to the Hub, with a card made from its run"),
     "scenes": ("ram_hf.scenes.command", "compose a corpus of pictures with known labels and boxes"),
+    "pull": ("ram_hf.publishing.pull", "fetch a model from the Hub with all that use without a network needs"),
     "convert": ("ram_hf.conversion.command", "import a checkpoint of the method's published training code"),
     "pretrain": ("ram_hf.pretraining.command", "make a small CLIP from scratch, and a bundle of what it becomes"),
 }
@@ -51,9 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if _DEBUG in argv:
             raise
-        message = " ".join(str(error).split()) or type(error).__name__  # some libraries' messages are paragraphs
+        message = " ".join(_message(error).split()) or type(error).__name__  # some libraries' messages are paragraphs
         sys.stderr.write(f"ram-hf: error: {message}\n")
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _message(error: Exception) -> str:
+    if "huggingface_hub" not in sys.modules:
+        return str(error)
+    from .hub_errors import explain, redacted
+
+    # An error of Python's own type is ours, and says already what it means.
+    is_ours = type(error) in (ValueError, FileNotFoundError, ConnectionError)
+    return redacted((None if is_ours else explain(error)) or str(error))
 
 
 def _open_streams() -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
+from .hub_errors import explain
 from .model.bundled import find_bundled
 from .model.checkpoint_kind import kind_of_checkpoint, read_json_object
 from .model.configuration_ram import check_field_names
-from .model.loaded_weights import refuse_incomplete, refuse_nonsense
+from .model.loaded_weights import PickleRefusedError, refuse_incomplete, refuse_nonsense
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
 from .model.processor_fit import refuse_misfit
@@ -38,8 +39,9 @@ def load_model(
     """Load a RAM model, or a CLIP as a training-free one, and its processor.
 
     Args:
-        name_or_path: id on the Hub, folder, or a model of the package such as "ram-tiny".
-        revision: of a Hub repository.
+        name_or_path: id on the Hub, also as "owner/name@revision", folder, or a model of the package such as
+            "ram-tiny".
+        revision: of a Hub repository: branch, tag or commit.
         dtype: of the weights; that of the checkpoint when left out.
         config: fields of [`RamConfig`] to set: of a CLIP all of them, of a RAM those that its weights do not fix.
             `ladder_tokens` and `prompt_tokens` are what a model without any is given; one that has them keeps its own.
@@ -54,6 +56,7 @@ def load_model(
             fit its configuration, a file of it is damaged, its processor is of another model, or `config` cannot be
             had of it.
     """
+    name_or_path, revision = split_revision(name_or_path, revision)
     where: dict[str, Any] = {} if revision is None else {"revision": revision}
     options = where if dtype is None else {**where, "dtype": dtype}
     try:
@@ -74,15 +77,31 @@ def load_model(
     return model, processor
 
 
+def split_revision(
+    name_or_path: str | os.PathLike[str], revision: str | None
+) -> tuple[str | os.PathLike[str], str | None]:
+    """Name and revision of "owner/name@revision"."""
+    if not isinstance(name_or_path, str) or os.path.exists(name_or_path):
+        return name_or_path, revision
+    name, _, named = name_or_path.partition("@")
+    if named and revision not in (None, named):
+        raise ValueError(f"{name_or_path!r} names a revision, and so does `revision`: {revision!r}.")
+    return name, named or revision
+
+
 @contextmanager
 def _telling(part: str, name_or_path: str | os.PathLike[str]) -> Iterator[None]:
     """Name the file or the part that cannot be read, where a library below says something of its own."""
     try:
         yield
+    except PickleRefusedError:
+        raise
     except Exception as error:
         folder = Path(find_bundled(os.fspath(name_or_path)))
         for file in sorted(folder.glob("*.json")):
             read_json_object(file)  # raises, with its name, what made a reader stumble
+        if explanation := None if isinstance(error, ValueError) else explain(error):
+            raise ConnectionError(f"The {part} of {os.fspath(name_or_path)!r} cannot be had. {explanation}") from error
         if isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -114,15 +133,17 @@ def _in_one_line(name: str, error: OSError) -> OSError:
     is_path = isinstance(error, FileNotFoundError) or name.startswith((".", "~", os.sep))
     if is_path or isinstance(error.__cause__, HFValidationError):
         return FileNotFoundError(f"There is no model {name!r}: no such folder, and a Hub id looks like 'owner/name'.")
-    if isinstance(error.__cause__, RepositoryNotFoundError):
+    if isinstance(error.__cause__, RepositoryNotFoundError) and not isinstance(error.__cause__, GatedRepoError):
         return FileNotFoundError(
             f"There is no model {name!r}: no such folder, and the Hub has none of that name that you may read "
             "(`hf auth login` opens private and gated ones)."
         )
+    if explanation := explain(error):
+        return ConnectionError(f"The model {name!r} is neither a folder nor in the cache. {explanation}")
     return ConnectionError(
         f"The model {name!r} is neither a folder nor in the cache, and the Hub cannot be reached; check the network, "
         "and whether HF_HUB_OFFLINE is set."
     )
 
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "split_revision"]

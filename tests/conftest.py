@@ -111,6 +111,7 @@ def hub(tmp_path, monkeypatch) -> Iterator[HubServer]:
     for name, value in read_by_the_client.items():
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setattr(hf_api.api, "endpoint", server.url)
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)  # transformers' own, made when needed
     with server.serving():
         yield server
     assert not server.faults, server.faults[0]

@@ -145,6 +145,7 @@ class HubServer:
         self.part_size: int | None = None  # set it for uploads in parts of so many bytes
         self.requests: list[Request] = []
         self.failures: list[Failure] = []
+        self.connections: list[socket.socket] = []
         self.faults: list[str] = []  # tracebacks of its own
         self.lock = threading.RLock()
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -162,6 +163,8 @@ class HubServer:
         finally:
             self._server.shutdown()
             self._server.server_close()
+            for connection in self.connections:  # which clients keep open
+                connection.close()
             thread.join()
 
     # --- for tests --------------------------------------------------------------------------------------------------
@@ -488,6 +491,10 @@ _ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: HubServer
+
+    def setup(self) -> None:
+        super().setup()
+        self.hub.connections.append(self.connection)
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)

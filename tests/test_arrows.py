@@ -16,17 +16,18 @@ MODEL_WITHOUT_TORCH = {"model.image_decoding", "model.pixels", "model.suggestion
 ARROWS = {
     "__main__": {"cli"},
     "train": {"cli"},
-    "cli": {"model.suggestions"},  # the rooms by name, each when it is called
+    "cli": {"model.suggestions", "hub_errors"},  # the rooms by name, each when it is called
     "pretraining": {"training", "scenes", "evaluation", "data", "model", "atomic", "interruption", "pretrained"},
     "training": {"evaluation", "data", "model", "atomic", "interruption", "pretrained"},
     "tagging": {"data.label_set", "model", "atomic", "interruption", "pretrained", "visualize"},
     "evaluation": {"data", "model", "atomic", "pretrained", "uploads"},
-    "publishing": {"model", "pretrained", "uploads"},
     "conversion": {"data", "model", "atomic"},
     "visualize": {"model", "atomic"},
     "scenes": {"data", "atomic", "interruption", *MODEL_WITHOUT_TORCH},
     "data": {"atomic", "interruption", "uploads", "model.images", *MODEL_WITHOUT_TORCH},
-    "pretrained": {"model"},
+    "publishing": {"data", "model", "atomic", "pretrained", "uploads"},
+    "pretrained": {"model", "hub_errors"},
+    "hub_errors": set(),
     "registration": {"model"},
     "uploads": {"model.suggestions"},
     "atomic": set(),

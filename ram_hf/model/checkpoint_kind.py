@@ -39,7 +39,7 @@ def kind_of_checkpoint(name_or_path: str | os.PathLike[str], **options: Any) -> 
     if os.path.isfile(name_or_path):
         raise ValueError(f"{os.fspath(name_or_path)!r} is a file: name the folder, with weights and `config.json`.")
     name_or_path = find_bundled(name_or_path)
-    options = {**_of_hub(options), "_raise_exceptions_for_missing_entries": not os.path.isdir(name_or_path)}
+    options = {**hub_options(options), "_raise_exceptions_for_missing_entries": not os.path.isdir(name_or_path)}
     file = cached_file(name_or_path, "config.json", **options)
     content = {} if file is None else read_json_object(file)
     kind = kind_of(content)
@@ -62,7 +62,7 @@ def load_clip(name_or_path: str | os.PathLike[str], **options: Any) -> tuple[CLI
         raise ValueError(f"{os.fspath(name_or_path)!r} is a RAM model already: load it with `from_pretrained`.")
     clip, _ = load_and_remember(CLIPModel.from_pretrained, name_or_path, **options)
     refuse_incomplete(clip, name_or_path)
-    commit = extract_commit_hash(cached_file(name_or_path, "config.json", **_of_hub(options)), None)
+    commit = extract_commit_hash(cached_file(name_or_path, "config.json", **hub_options(options)), None)
     return clip, commit or options.get("revision")
 
 
@@ -95,8 +95,9 @@ def read_json_object(file: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def _of_hub(options: Mapping[str, Any]) -> dict[str, Any]:
+def hub_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options of a `from_pretrained` that tell where a file lies and who asks for it."""
     return {name: options[name] for name in _HUB_OPTIONS if name in options}
 
 
-__all__ = ["kind_of", "kind_of_checkpoint", "load_clip", "read_json_object", "refuse_missing_folder"]
+__all__ = ["hub_options", "kind_of", "kind_of_checkpoint", "load_clip", "read_json_object", "refuse_missing_folder"]

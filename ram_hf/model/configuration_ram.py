@@ -86,6 +86,8 @@ class RamConfig(PreTrainedConfig):
             The CLIP that this model was made from.
         base_model_revision (`str`, *optional*):
             Its revision on the Hub.
+        base_model_fingerprint (`str`, *optional*):
+            Of its weights, in a checkpoint of the adapters alone, which is joined with it when it is loaded.
 
     Raises:
         StrictDataclassClassValidationError: (of huggingface_hub) when a layer index lies outside its tower, or a
@@ -121,6 +123,7 @@ class RamConfig(PreTrainedConfig):
     normalize_plan: bool = True
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
+    base_model_fingerprint: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

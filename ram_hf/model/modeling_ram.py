@@ -1,6 +1,7 @@
 """Recover and Match (RAM, arXiv 2503.15337) around transformers' CLIPModel."""
 
 import copy
+import functools
 import inspect
 import math
 import os
@@ -15,6 +16,7 @@ from transformers import CLIPModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .adapters import leaving_out_clip, load_joined
 from .bundled import find_bundled
 from .checkpoint_kind import load_clip, refuse_missing_folder
 from .configuration_ram import RamConfig, check_field_names
@@ -22,7 +24,7 @@ from .image_encoder import ImageEncoder
 from .input_checks import check_label_features, check_label_source, check_labels, check_pixel_values
 from .label_encoder import LabelEncoder, PromptLayer
 from .ladder_adapter import LadderLayer
-from .loaded_weights import load_and_remember, refuse_cold
+from .loaded_weights import load_and_remember, refuse_cold, remove_stale_weights
 from .losses import label_loss
 from .matching import MatchingTemperatures, match_patches
 from .optimal_transport import teacher_cost
@@ -132,19 +134,49 @@ class RamPreTrainedModel(PushesCard, PreTrainedModel):
         """Load a RAM model from the Hub, a folder, or the package ("ram-tiny"); see `PreTrainedModel.from_pretrained`.
 
         Tensors that the checkpoint lacks are random, with a warning; the pipeline and `ram-hf` refuse such a model.
+        A checkpoint of the adapters alone is joined with its CLIP: the one that it names, or, where that lies
+        elsewhere, `base_model` (a name, a folder, or a `CLIPModel` in memory).
 
         Raises:
             FileNotFoundError: when a path that can only be local does not exist.
+            PickleRefusedError: when there are no weights but pickles, which are never opened.
             ValueError: when the checkpoint is not a RAM model (for a CLIP checkpoint use [`RamModel.from_clip`]), a
-                tensor is of another shape than the model's, or a temperature is not above zero.
+                tensor is of another shape than the model's, a temperature is not above zero, or the CLIP of adapters
+                alone cannot be had or is another.
         """
         name_or_path = find_bundled(pretrained_model_name_or_path)
         refuse_missing_folder(name_or_path)
         with_info = kwargs.pop("output_loading_info", False)
-        model, info = load_and_remember(super().from_pretrained, name_or_path, *model_args, **kwargs)
+        load = functools.partial(load_joined, super().from_pretrained, cls.config_class)
+        model, info = load_and_remember(load, name_or_path, *model_args, **kwargs)
         refuse_cold(model, name_or_path)
         model.freeze_backbone()  # loading replaces the parameters that `__init__` froze
         return (model, info) if with_info else model
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *args: Any, adapters_only: bool = False, **kwargs: Any
+    ) -> None:
+        """Save the model with its code; see `PreTrainedModel.save_pretrained`.
+
+        Args:
+            save_directory: the folder to write; made when it is not there.
+            *args: of transformers' own.
+            adapters_only: leave out CLIP's weights, which [`from_pretrained`] then takes from where the model has
+                them from: `config.base_model_name_or_path`, by its commit. It is loaded here to see that nothing of
+                it was trained.
+            **kwargs: of transformers' own: `max_shard_size`, `variant`, `state_dict`, `push_to_hub`, ...
+
+        Raises:
+            ValueError: when CLIP's own weights were trained, or there is no base to leave them to.
+        """
+        if not adapters_only:
+            super().save_pretrained(save_directory, *args, **kwargs)
+        else:
+            weights = kwargs.pop("state_dict", None) or self.state_dict()
+            kwargs["max_shard_size"] = "50GB"  # they are small
+            with leaving_out_clip(self.config, weights, token=kwargs.get("token")) as own:
+                super().save_pretrained(save_directory, *args, state_dict=own, **kwargs)
+        remove_stale_weights(save_directory, kwargs.get("variant"))
 
 
 class RamModel(RamPreTrainedModel):

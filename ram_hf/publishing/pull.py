@@ -1,0 +1,72 @@
+"""`ram-hf pull`: a model from the Hub into the cache, with all that use without a network needs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+# What other frameworks and training leave beside the weights; pickles are never opened, so they need not come.
+_LEFT_OUT = [
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.pkl",
+    "*.pickle",
+    "*.ckpt",
+    "*.h5",
+    "*.msgpack",
+    "*.onnx",
+    "*.ot",
+    "*.tflite",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ram-hf pull` to a parser."""
+    parser.add_argument("repo", metavar="REPO", help="a RAM or a CLIP on the Hub: owner/name or owner/name@revision")
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit (default: main)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `ram-hf pull`."""
+    for folder in pull(args.repo, args.revision):
+        sys.stdout.write(f"{folder}\n")
+    return 0
+
+
+def pull(repo: str, revision: str | None = None) -> list[Path]:
+    """Fetch a model: weights, configuration, processor and code; of a repository of adapters alone also their CLIP.
+
+    Files that an interrupted call has fetched whole are kept, and the next one goes on with the others.
+
+    Args:
+        repo: "owner/name", or "owner/name@revision".
+        revision: branch, tag or commit.
+
+    Returns:
+        The folders in the cache, the model's own first. With HF_HUB_OFFLINE=1 it is loaded by the same names.
+
+    Raises:
+        ValueError: when it is neither a RAM nor a CLIP, has no weights but pickles, or its adapters do not name their
+            CLIP.
+        HfHubHTTPError: (of huggingface_hub) when the Hub refuses.
+    """
+    from huggingface_hub import snapshot_download
+
+    from ..model.checkpoint_kind import kind_of_checkpoint, read_json_object
+    from ..pretrained import split_revision
+
+    name, revision = split_revision(repo, revision)
+    folder = Path(snapshot_download(str(name), revision=revision, ignore_patterns=_LEFT_OUT))
+    kind_of_checkpoint(folder)
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{name!r} holds no weights as safetensors; pickles are never opened, so none are fetched.")
+    config = read_json_object(folder / "config.json")
+    if config.get("base_model_fingerprint") is None:
+        return [folder]
+    base, commit = config.get("base_model_name_or_path"), config.get("base_model_revision")
+    if base is None:
+        raise ValueError(f"{name!r} holds adapters alone and does not name their CLIP: it lay in a folder.")
+    return [folder, Path(snapshot_download(base, revision=commit, ignore_patterns=_LEFT_OUT))]
+
+
+__all__ = ["add_arguments", "pull", "run"]
