@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seen", metavar="FILE", help="labels of the training, one a line; or the plain list")
     parser.add_argument("--unseen", metavar="FILE", help="labels that training never saw, one a line")
     parser.add_argument("--json", metavar="OUT", type=Path, help="write everything, with a row for each label, here")
+    parser.add_argument("--push", metavar="REPO", help="add the results to the card of this model on the Hub")
+    parser.add_argument("--create-pr", action="store_true", help="with --push: propose it as a pull request")
     parser.add_argument("--per-label", action="store_true", help="print the average precision of each label too")
     parser.add_argument("--split", default="test", help="split to judge on (default: test)")
     parser.add_argument("--name", help="configuration of the dataset on the Hub")
@@ -47,6 +49,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder for {str(args.json)!r}.")  # before minutes of work
+    if args.create_pr and not args.push:
+        raise ValueError("`--create-pr` has no effect without `--push REPO`.")
+    if args.push:
+        from ..uploads import refuse_missing_repo, refuse_without_token
+
+        refuse_without_token(args.push)
+        refuse_missing_repo(args.push)
     spec = DatasetSpec(
         args.dataset,
         args.split,
@@ -74,7 +83,15 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.write(report.to_table(per_label=args.per_label) + "\n")
     if args.json is not None:
         write_report(args.json, report, spec)
+    if args.push:
+        from .pushed_results import push_results
+
+        sys.stderr.write(f"{push_results(report, spec, args.push, create_pr=args.create_pr, tell=_tell)}\n")
     return 0
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 __all__ = ["add_arguments", "run"]
