@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ..atomic import refuse_used_folder
 from ..option_types import path, whole_number
+from ..uploads import open_repo, refuse_without_token, upload
 from . import annotations as readers
 from .annotations import Annotations
 from .prepare import write_shards
@@ -119,6 +120,8 @@ def _add_common_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--num-workers", type=whole_number(1), default=4, help="threads that check pictures (default: 4)"
     )
+    command.add_argument("--push", metavar="REPO", help="send the shards to this data set on the Hub too (owner/name)")
+    command.add_argument("--private", action="store_true", help="with --push: make the data set private")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -140,6 +143,8 @@ def run(args: argparse.Namespace) -> int:
     refuse_used_folder(args.output_dir)  # before minutes of reading
     if not args.images.is_dir():
         raise NotADirectoryError(f"There is no folder of pictures {str(args.images)!r}.")
+    if args.push:
+        refuse_without_token(args.push)
     annotations = form.read(args.annotations, args.images, **options)
     if args.labels is not None:
         annotations = annotations.keep(readers.read_label_names(args.labels))
@@ -153,7 +158,22 @@ def run(args: argparse.Namespace) -> int:
         show_progress=not args.quiet,
     )
     sys.stderr.write(_summary(report, args.output_dir))
+    if args.push:
+        sys.stderr.write(f"{_push(args.output_dir, args.push, private=args.private)}\n")
     return 0
+
+
+def _push(folder: Path, repo: str, *, private: bool) -> str:
+    """Send the shards, and not `report.json`, which may name files of this machine; returns the address."""
+    name = open_repo(repo, "dataset", private=private)
+    return upload(
+        folder,
+        name,
+        "dataset",
+        message="Upload shards",
+        leave_out=("report.json",),
+        tell=lambda line: print(line, file=sys.stderr),  # noqa: T201
+    )
 
 
 def _summary(report: dict[str, Any], output_dir: Path) -> str:

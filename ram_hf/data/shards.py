@@ -29,7 +29,8 @@ class ShardFiles:
             raise ValueError(f"`shard_size` must be at least 1, got {shard_size}.")
         if not split.replace("_", "").replace(".", "").isalnum() or split.lower() == "all":  # `datasets`' own rules
             raise ValueError(f"`split` must be made of letters, digits, `_` and `.`, and not be 'all'; got {split!r}.")
-        self._schema = Features(columns).arrow_schema
+        self._features = Features(columns)
+        self._schema = self._features.arrow_schema
         self._folder, self._split, self._shard_size = folder, split, shard_size
         self._rows: list[dict[str, Any]] = []
         self._shards: list[Path] = []
@@ -51,7 +52,7 @@ class ShardFiles:
         for number, shard in enumerate(self._shards):  # only now their number is known
             names.append(f"{self._split}-{number:05d}-of-{len(self._shards):05d}.parquet")
             shard.rename(self._folder / names[-1])
-        card = _dataset_card(self._split, self.num_rows, self._num_bytes, note)
+        card = _dataset_card(self._features, self._split, self.num_rows, self._num_bytes, note)
         write_whole(self._folder / "README.md", card)
         return names
 
@@ -71,11 +72,20 @@ def write_lines(file: Path, lines: Sequence[str]) -> None:
     write_whole(file, "".join(f"{line}\n" for line in lines))
 
 
-def _dataset_card(split: str, num_images: int, num_bytes: int, note: str) -> str:
-    # The number of images is what lets a stream know how long an epoch is.
-    info = f"dataset_info:\n  splits:\n  - name: {split}\n    num_examples: {num_images}\n    num_bytes: {num_bytes}\n"
-    files = f"configs:\n- config_name: default\n  data_files:\n  - split: {split}\n    path: {split}-*.parquet\n"
-    return f"---\n{info}{files}---\n\n{note}\n"
+def _dataset_card(features: Any, split: str, num_images: int, num_bytes: int, note: str) -> str:
+    from huggingface_hub import DatasetCardData
+
+    # The number of images is what lets a stream know how long an epoch is; the features, what the Hub shows.
+    data = DatasetCardData(
+        task_categories=["zero-shot-image-classification", "image-classification"],
+        tags=["multi-label"],
+        dataset_info={
+            "features": features._to_yaml_list(),
+            "splits": [{"name": split, "num_examples": num_images, "num_bytes": num_bytes}],
+        },
+        configs=[{"config_name": "default", "data_files": [{"split": split, "path": f"{split}-*.parquet"}]}],
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n{note}\n"
 
 
 __all__ = ["ShardFiles", "write_lines"]

@@ -1,10 +1,8 @@
 """`ram-hf evaluate`: names in, report out. Only the standard library is imported until it runs."""
 
 import argparse
-import json
 import sys
 
-from ..atomic import write_whole
 from ..option_types import path, path_or_id, whole_number
 
 
@@ -25,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--unseen", metavar="FILE", type=path, help="labels that training never saw, one a line")
     parser.add_argument("--json", metavar="OUT", type=path, help="write everything, with a row for each label, here")
+    parser.add_argument("--push", metavar="REPO", help="add the results to the card of this model on the Hub")
+    parser.add_argument("--create-pr", action="store_true", help="with --push: propose it as a pull request")
     parser.add_argument("--per-label", action="store_true", help="print the average precision of each label too")
     parser.add_argument("--split", default="test", help="split to judge on (default: test)")
     parser.add_argument("--name", help="configuration of the dataset on the Hub")
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from ..data.sources import DatasetSpec
     from .by_name import evaluate
+    from .report_file import write_report
 
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder for {str(args.json)!r}.")  # before minutes of work
@@ -62,6 +63,13 @@ def run(args: argparse.Namespace) -> int:
         raise IsADirectoryError(f"`--json` names the folder {str(args.json)!r}; give a file in it.")
     if args.label_separator is not None and args.label_columns:
         raise ValueError("`--label-separator` is for one column of strings: it has no effect with `--label-columns`.")
+    if args.create_pr and not args.push:
+        raise ValueError("`--create-pr` has no effect without `--push REPO`.")
+    if args.push:
+        from ..uploads import refuse_missing_repo, refuse_without_token
+
+        refuse_without_token(args.push)
+        refuse_missing_repo(args.push)
     spec = DatasetSpec(
         args.dataset,
         args.split,
@@ -88,8 +96,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     sys.stdout.write(report.to_table(per_label=args.per_label) + "\n")
     if args.json is not None:
-        write_whole(args.json, json.dumps(report.to_dict(), indent=1) + "\n")
+        write_report(args.json, report, spec)
+    if args.push:
+        from .pushed_results import push_results
+
+        sys.stderr.write(f"{push_results(report, spec, args.push, create_pr=args.create_pr, tell=_tell)}\n")
     return 0
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 __all__ = ["add_arguments", "run"]

@@ -31,6 +31,7 @@ from .losses import label_loss
 from .matching import MatchingTemperatures, match_patches
 from .optimal_transport import teacher_cost
 from .own_weight import own_weight
+from .pushing import PushesCard
 
 # Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike;
 # the published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
@@ -99,7 +100,7 @@ class RamOutput(ModelOutput):
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
-class RamPreTrainedModel(PreTrainedModel):
+class RamPreTrainedModel(PushesCard, PreTrainedModel):
     """Weights, loading and initialisation of Recover and Match models."""
 
     config: RamConfig
@@ -134,6 +135,9 @@ class RamPreTrainedModel(PreTrainedModel):
             # CLIP's own logit scale is not there yet: `from_clip` and checkpoints bring the right value.
             init.constant_(module.global_temperature, math.exp(-self.config.clip_config.logit_scale_init_value))
             init.constant_(module.local_temperature, self.config.local_temperature)
+
+    def _card_facts(self) -> tuple[RamConfig, str]:
+        return self.config, self.config._name_or_path
 
     def get_input_embeddings(self) -> nn.Module:
         """The embedding of CLIP's tokens, so that a vocabulary can grow; see `resize_token_embeddings`."""

@@ -13,15 +13,15 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from .checkpoint_kind import kind_of
 from .configuration_ram import RamConfig
+from .handler import TASK  # of all files there: what is imported here travels with the pipeline
 from .images import is_one_image, read_image
 from .loaded_weights import load_and_remember, refuse_incomplete
 from .modeling_ram import RamModel, RamOutput
 from .processing_ram import RamProcessor
 from .processor_fit import refuse_misfit
+from .pushing import PushesCard
 from .regions import label_region
 from .suggestions import did_you_mean
-
-TASK = "zero-shot-multi-label-tagging"
 
 # Which step of the pipeline reads which argument of a call.
 _PREPROCESS_ARGUMENTS = ("on_error",)
@@ -33,7 +33,7 @@ _ARGUMENTS = sorted(
 _ON_ERROR = ("raise", "skip")
 
 
-class RamTaggingPipeline(Pipeline):
+class RamTaggingPipeline(PushesCard, Pipeline):
     """Tags images with any list of labels, and tells where each label is.
 
     Every argument of a call but the images may be given here already; a call overrides it.
@@ -175,6 +175,9 @@ class RamTaggingPipeline(Pipeline):
         finally:
             del config.custom_pipelines
         self.processor.save_pretrained(save_directory)
+
+    def _card_facts(self) -> tuple[RamConfig, str]:
+        return self.model.config, self.model.config._name_or_path
 
     # --- the steps that transformers calls --------------------------------------------------------------------------
 

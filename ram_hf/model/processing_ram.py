@@ -10,6 +10,7 @@ from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, TextKw
 
 from .bundled import find_bundled
 from .images import is_one_image, read_image
+from .pushing import PushesCard
 from .suggestions import did_you_mean
 
 DEFAULT_LABEL_TEMPLATE = "A photo of a {label}."
@@ -20,7 +21,7 @@ _CHARACTERS = 100  # of one token: more in a label are measured, not tokenised
 _NO_LIMIT = 1_000_000  # transformers puts a number above this where a tokenizer does not say
 
 
-class RamProcessor(ProcessorMixin):
+class RamProcessor(PushesCard, ProcessorMixin):
     """Prepares images and labels for [`RamModel`], and turns its scores into labels.
 
     Args:
@@ -179,6 +180,9 @@ class RamProcessor(ProcessorMixin):
             ]
             for image_scores, indices in zip(ranked_scores.tolist(), order.tolist(), strict=True)
         ]
+
+    def _card_facts(self) -> tuple[None, str | None]:
+        return None, self.tokenizer.name_or_path
 
     def _sort_options(self, options: dict[str, Any], *, has_images: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         """Options of the tokenizer and of the image processor, by the rules of transformers' processors."""

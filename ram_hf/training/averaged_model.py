@@ -1,9 +1,11 @@
 """The model that is judged and left behind: averaged, in float32, the same on every process."""
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast
@@ -11,6 +13,7 @@ from accelerate.utils import broadcast
 from ..atomic import whole_file
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
+from ..model.run_record import RUN_FILE
 from .ema import MovingAverage, TrainedWeights
 
 
@@ -44,8 +47,12 @@ class AveragedModel:
             if forward is not None:
                 self.model.forward = forward
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, record: Mapping[str, Any]) -> None:
         """Write model and processor as they are now, ready for `from_pretrained`; other files in the folder stay.
+
+        Args:
+            folder: to write to.
+            record: see `run_record`.
 
         Raises:
             OSError: when the disk is full; what was there stays.
@@ -57,6 +64,7 @@ class AveragedModel:
             shutil.rmtree(unfinished, ignore_errors=True)
             self.model.save_pretrained(unfinished)
             self.processor.save_pretrained(unfinished)
+            (unfinished / RUN_FILE).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
             for file in unfinished.iterdir():
                 with whole_file(folder / file.name) as place:
                     file.replace(place)

@@ -10,13 +10,17 @@ from ..data.label_census import refuse_nothing
 from ..data.label_set import LabelSet
 from ..evaluation.dataset import evaluate_on_dataset, metric_names
 from ..evaluation.report import EvaluationReport
+from ..evaluation.report_file import write_report
 from .arguments import RamTrainingArguments
 from .averaged_model import AveragedModel
 from .logbook import Logbook
 from .progress import Progress
+from .record import run_record
 from .rows import evaluation_rows
 
 logger = logging.get_logger(__name__)
+
+REPORT_FILE = "evaluation.json"
 
 
 class Judge:
@@ -81,12 +85,24 @@ class Judge:
                 accelerator=accelerator,
             )
             if self._note(report.metrics(), progress):
-                averaged.write(Path(self._arguments.output_dir) / "best")
+                self._write_best(report, averaged, progress, accelerator)
         progress.judged = progress.step
         logbook.write_plain(progress.step, report.metrics())
         logbook.show(f"Step {progress.step}\n{report.to_table()}")
         logbook.restart_clock()
         return report
+
+    def write(self, report: EvaluationReport, folder: Path, accelerator: Accelerator) -> None:
+        """Write what was found into the folder of the model that was judged."""
+        if self._rows is not None and accelerator.is_main_process:
+            write_report(folder / REPORT_FILE, report, self._rows)
+
+    def _write_best(
+        self, report: EvaluationReport, averaged: AveragedModel, progress: Progress, accelerator: Accelerator
+    ) -> None:
+        best, processes = Path(self._arguments.output_dir) / "best", accelerator.num_processes
+        averaged.write(best, run_record(self._arguments, self._label_set, steps=progress.step, processes=processes))
+        self.write(report, best, accelerator)
 
     def _note(self, metrics: dict[str, float], progress: Progress) -> bool:
         """Compare with what was found before; returns whether this is the best."""
@@ -109,4 +125,4 @@ class Judge:
         return value > best
 
 
-__all__ = ["Judge"]
+__all__ = ["REPORT_FILE", "Judge"]

@@ -28,6 +28,7 @@ from .optimization import Optimizers, cosine_with_warmup, make_optimizers, param
 from .prepared_model import prepare_model
 from .progress import ProcessState, Progress
 from .readings import Readings
+from .record import run_record
 from .rows import count_labels, number_of_rows, open_training
 from .step_counts import count_steps
 
@@ -44,8 +45,8 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
     """Train a model as the arguments say; `output_dir` ends as a folder that `RamModel.from_pretrained` takes.
 
     Checkpoints go to `output_dir/checkpoints`, the best model by `metric_for_best` to `output_dir/best`, one line a
-    logged step to `output_dir/metrics.jsonl`. A run that was killed goes on from its newest checkpoint, to the same
-    weights as if it had never stopped.
+    logged step to `output_dir/metrics.jsonl`; `training.json` and `evaluation.json` beside a model are for its card.
+    A run that was killed goes on from its newest checkpoint, to the same weights as if it had never stopped.
 
     Returns:
         The evaluation at the end, or None without `eval_split`.
@@ -165,9 +166,12 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
                 raise KeyboardInterrupt(f"stopped at step {progress.step}; run the same command again to go on")
 
         with averaged.applied():
-            averaged.write(output_dir)
+            processes = accelerator.num_processes
+            averaged.write(output_dir, run_record(arguments, label_set, steps=progress.step, processes=processes))
         if report is None or progress.judged < progress.step:
             report = judge.evaluate(averaged, progress, logbook, accelerator)
+        if report is not None:
+            judge.write(report, output_dir, accelerator)
         logbook.close()
     return report
 

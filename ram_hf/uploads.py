@@ -1,0 +1,181 @@
+"""Folders and files to the Hub, with its refusals told in one line each. No token is ever shown."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from .model.suggestions import did_you_mean
+
+RepoType = Literal["model", "dataset"]
+Tell = Callable[[str], None]
+
+_LOG_IN = "`hf auth login` keeps a token with write access for all that follows (or set HF_TOKEN)"
+
+
+def open_repo(repo: str, repo_type: RepoType = "model", *, private: bool = False, revision: str | None = None) -> str:
+    """Make a repository and its branch where they are not there yet.
+
+    Args:
+        repo: "owner/name", or a name of one's own.
+        repo_type: what it is of.
+        private: make it private; one that is there must be.
+        revision: branch.
+
+    Returns:
+        Its full name, "owner/name".
+
+    Raises:
+        ConnectionError, FileNotFoundError, PermissionError, ValueError: see [`plain_errors`]; and a PermissionError
+            when it is there, and public where `private` was asked for.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with plain_errors(repo):
+        name = api.create_repo(repo, repo_type=repo_type, private=private or None, exist_ok=True).repo_id
+        if private and not api.repo_info(name, repo_type=repo_type).private:
+            raise PermissionError(
+                f"{name!r} is there already, and public: make it private in its settings, or push without `--private`."
+            )
+        if revision is not None:
+            api.create_branch(name, repo_type=repo_type, branch=revision, exist_ok=True)
+    return name
+
+
+def upload(
+    folder: str | os.PathLike,
+    repo_id: str,
+    repo_type: RepoType = "model",
+    *,
+    message: str,
+    revision: str | None = None,
+    create_pr: bool = False,
+    leave_out: tuple[str, ...] = (),
+    tell: Tell,
+) -> str:
+    """Send every file of a folder in one commit. Where it broke off, what arrived is not sent again.
+
+    Args:
+        folder: of the files.
+        repo_id: where they go, a repository that is there.
+        repo_type: what it is of.
+        message: of the commit.
+        revision: branch that is there; None for the main one.
+        create_pr: propose the commit instead of making it.
+        leave_out: names of files that stay here.
+        tell: is told how much goes where.
+
+    Returns:
+        Address of what came of it: the pull request, or the files.
+
+    Raises:
+        ConnectionError, FileNotFoundError, PermissionError, ValueError: see [`plain_errors`].
+    """
+    from huggingface_hub import HfApi
+
+    files = [file for file in Path(folder).rglob("*") if file.is_file() and file.name not in leave_out]
+    tell(f"Sending {len(files)} files, {_size(sum(file.stat().st_size for file in files))}, to {repo_id}")
+    with plain_errors(repo_id):
+        commit = HfApi().upload_folder(
+            repo_id=repo_id,
+            repo_type=repo_type,
+            folder_path=folder,
+            commit_message=message,
+            revision=revision,
+            create_pr=create_pr,
+            ignore_patterns=list(leave_out) or None,
+        )
+    if commit.pr_url is not None:
+        return commit.pr_url
+    return f"{commit.repo_url}/tree/{revision}" if revision else str(commit.repo_url)
+
+
+def refuse_without_token(repo: str) -> None:
+    """Raise what [`plain_errors`] would before any work is done: for want of a token, or of a possible name.
+
+    Raises:
+        PermissionError: when there is no token.
+        ValueError: when no repository can have that name.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.utils import validate_repo_id
+
+    with plain_errors(repo):
+        validate_repo_id(repo)
+    if get_token() is None:
+        raise PermissionError(f"There is no token for the Hub, so nothing can go to {repo!r}: {_LOG_IN}.")
+
+
+def refuse_missing_repo(repo: str, repo_type: RepoType = "model") -> None:
+    """Raise FileNotFoundError where there is no such repository, with the nearest of the same owner."""
+    from huggingface_hub import HfApi
+
+    with plain_errors(repo):
+        if HfApi().repo_exists(repo, repo_type=repo_type):
+            return
+    names: list[str] = []
+    with suppress(Exception):  # only for the hint
+        owner = repo.partition("/")[0]
+        listing = HfApi().list_models(author=owner) if repo_type == "model" else HfApi().list_datasets(author=owner)
+        names = [each.id for each in listing]
+    hint = did_you_mean(repo, names) if names else "`ram-hf push` makes one."
+    raise FileNotFoundError(f"There is no repository {repo!r} that you may see. {hint}")
+
+
+@contextmanager
+def plain_errors(repo: str) -> Iterator[None]:
+    """Tell in a line what the client's paragraphs mean.
+
+    Raises:
+        ConnectionError: when the Hub cannot be reached, is busy or broken: the same command can be run again.
+        FileNotFoundError: when there is no such repository, owner or branch.
+        PermissionError: when there is no token, or it may not do this.
+        ValueError: when no repository can have that name, or the Hub refuses what was sent.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    again = "Run the same command again: what has arrived is not sent a second time."
+    try:
+        yield
+    except HFValidationError as error:
+        raise ValueError(
+            f"No repository can be named {repo!r}: it is 'owner/name', of letters, digits, '-', '_' and '.'."
+        ) from error
+    except LocalTokenNotFoundError as error:
+        raise PermissionError(f"There is no token for the Hub: {_LOG_IN}.") from error
+    except OfflineModeIsEnabled as error:
+        raise ConnectionError("HF_HUB_OFFLINE is set, so nothing can go to the Hub.") from error
+    except HfHubHTTPError as error:
+        raise _told(repo, error.response.status_code, error.server_message, again) from error
+    except (ConnectionError, TimeoutError) as error:
+        raise ConnectionError(f"The connection to the Hub broke ({type(error).__name__}). {again}") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "requests", "urllib3"):
+            raise
+        raise ConnectionError(f"The connection to the Hub broke ({type(error).__name__}). {again}") from error
+
+
+def _told(repo: str, status: int, message: str | None, again: str) -> OSError | ValueError:
+    said = f" The Hub says: {' '.join(message.split())}." if message else ""
+    if status == 401:
+        return PermissionError(f"The Hub does not know the token, or needs one for {repo!r}.{said} {_LOG_IN}.")
+    if status == 403:
+        return PermissionError(f"The token may not write to {repo!r}.{said} Make one with write access: {_LOG_IN}.")
+    if status == 404:
+        return FileNotFoundError(f"There is no {repo!r}, no owner of that name, or no such branch.{said}")
+    if status == 429 or status >= 500:
+        return ConnectionError(f"The Hub answers with status {status}.{said} {again}")
+    return ValueError(f"The Hub refuses this with status {status}.{said}")
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} GB"
+
+
+__all__ = ["open_repo", "plain_errors", "refuse_missing_repo", "refuse_without_token", "upload"]

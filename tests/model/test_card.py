@@ -1,0 +1,234 @@
+"""The card of a model: what is made from the run, and what stays."""
+
+import json
+import re
+
+import pytest
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ram_hf.model.card import generated_part, has_own_words, make_card, read_card, with_results
+from ram_hf.model.eval_results import merged_results, results_of_report
+from ram_hf.model.hub_names import hub_id
+from ram_hf.model.run_record import RunRecord, read_run
+
+TOP_3 = {"OP@3": 0.4, "OR@3": 0.3, "OF1@3": 0.343, "CP@3": 0.4, "CR@3": 0.2, "CF1@3": 0.27}
+
+
+def make_report(*, dataset="me/street", split="test", precision=0.4251234):
+    labels = [{"name": "dog", "num_positives": 3, "average_precision": 0.5}]
+    setting = {"num_images": 1200, "mAP": precision, **TOP_3, "pointing": {}, "labels": labels}
+    zsl = {**setting, "mAP": None, "pointing": {"transport_plan": {"accuracy": 0.884}}}
+    return {
+        "evaluated": {"dataset": dataset, "config": None, "split": split, "revision": None},
+        "zsl": zsl,
+        "gzsl": {**setting, "labels": labels * 2},
+    }
+
+
+def make_run(**overrides):
+    facts = {
+        "arguments": {
+            "model": "openai/clip-vit-base-patch16",
+            "dataset": "me/street",
+            "max_steps": 300,
+            "augment": True,
+        },
+        "seen_labels": ["dog", "red_car", "a *tree* & <b>"],
+        "unseen_labels": ["zebra"],
+        "steps": 300,
+        "versions": {"torch": "2.9.0"},
+        "results": results_of_report(make_report()),
+    }
+    return RunRecord(**{**facts, **overrides})
+
+
+@pytest.fixture
+def card(tiny_config) -> ModelCard:
+    return make_card("me/ram-street", config=tiny_config, run=make_run(), has_pipeline=True)
+
+
+def test_metadata_is_what_the_hub_reads(card):
+    read = ModelCard(str(card)).data  # by the Hub client's own classes
+    assert (read.library_name, read.pipeline_tag) == ("transformers", "zero-shot-image-classification")
+    assert (read.base_model, read["base_model_relation"]) == ("openai/clip-vit-base-patch16", "finetune")
+    assert read.datasets == ["me/street"]
+    assert read.license == "unknown"
+    assert {"recover-and-match", "open-vocabulary", "multi-label"} <= set(read.tags)
+    assert read.model_name == "ram-street"
+    assert read.metrics == ["precision", "recall", "f1", "pointing_game_accuracy", "mean_average_precision"]
+    by_name = {result.metric_name: result for result in read.eval_results}
+    assert by_name["GZSL mAP"].metric_value == 0.4251
+    assert by_name["ZSL pointing, transport_plan"].metric_value == 0.884
+    assert by_name["ZSL OF1@3"].metric_args == {"top_k": 3, "mean": "overall", "num_labels": 1}
+    assert "ZSL mAP" not in by_name  # undefined, and not 0
+    (entry,) = yaml.safe_load(str(card).split("---\n")[1])["model-index"][0]["results"]
+    assert entry["dataset"] == {"name": "me/street", "type": "me/street", "split": "test", "args": {"images": 1200}}
+
+
+def test_the_text_tells_of_the_run(card):
+    text = generated_part(card)
+    assert "[me/street](https://huggingface.co/datasets/me/street), with 3 labels, 300 steps (torch 2.9.0)" in text
+    block = re.search(r"```yaml\n(.*?)```", text, flags=re.DOTALL).group(1)
+    assert yaml.safe_load(block) == dict(make_run().arguments)
+    assert "<summary>3 seen in training</summary><p>dog, red_car, a *tree* &amp; &lt;b&gt;</p>" in text
+    assert "<summary>1 unseen</summary><p>zebra</p>" in text
+    assert "| mAP | - | 42.5 |" in text
+    assert "32 x 32 pixels" in text
+    assert 'candidate_labels=["dog", "red_car", "a *tree* & <b>"]' in text
+    for heading in ("Use", "What a score means", "Results", "Training", "Labels", "Limits", "Citation"):
+        assert text.count(f"## {heading}\n") == 1
+
+
+def test_without_a_run_nothing_is_made_up(tiny_config):
+    card = make_card("me/ram", config=tiny_config)
+    assert {"base_model", "datasets", "model-index", "metrics"}.isdisjoint(card.data.to_dict())
+    text = generated_part(card)
+    assert "No training run is recorded" in text
+    assert "## Results" not in text
+    assert "pipeline(" not in text  # whose code is not there
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_own_words_and_metadata_stay(tiny_config, newline):
+    own = (
+        "---\nlicense: cc-by-4.0\nlanguage: de\ntags: [street]\nmodel-index:\n- name: mine\n  results:\n"
+        "  - task: {type: retrieval}\n    dataset: {type: x, name: X}\n    metrics: [{type: recall, value: 0.5}]\n"
+        "---\n\n# Street tagger\n\nMine: `a | b`.\n"
+    ).replace("\n", newline)
+    card = make_card("me/ram", config=tiny_config, own=read_card(own, "own"))
+    behind = str(card) + f"{newline}## Thanks{newline}{newline}To all.{newline}"
+    run = make_run()
+    again = make_card("me/ram", config=tiny_config, run=run, own=read_card(behind, "own"))
+    text = str(again)
+    assert again.text.startswith(f"{newline}# Street tagger{newline}{newline}Mine: `a | b`.{newline}")
+    assert text.endswith(f"## Thanks{newline}{newline}To all.{newline}")
+    assert (again.data.license, again.data["language"]) == ("cc-by-4.0", "de")
+    assert again.data.tags[0] == "street"
+    assert "300 steps" in text
+    assert text.count("## Use") == 1
+    assert {result.task_type for result in again.data.eval_results} == {"retrieval", "zero-shot-image-classification"}
+    assert again.data.model_name == "mine"
+    assert str(make_card("me/ram", config=tiny_config, run=run, own=read_card(text, "own"))) == text
+    assert (
+        ("\r\n" in text) == ("\n" in text.replace("\r\n", ""))
+        or newline == "\n"
+        or "\n" not in re.sub("\r\n", "", text)
+    )
+
+
+def test_a_fresh_card_and_an_empty_template_hold_no_words_of_anybody(tiny_config):
+    fresh = make_card("me/ram", config=tiny_config)
+    assert fresh.text.startswith("\n# ram\n")
+    assert not has_own_words(fresh)
+    assert not has_own_words(None)
+    described = (
+        "This is the model card of a 🤗 transformers model that has been pushed on the Hub. This model card has been "
+        "automatically generated."
+    )
+    empty = ModelCard.from_template(
+        ModelCardData(tags=["x"], library_name="transformers"), model_description=described
+    )
+    assert not has_own_words(empty)
+    made = make_card("me/ram", config=tiny_config, own=empty)
+    assert "More Information Needed" not in str(made)
+    assert made.data.tags[0] == "x"
+    written = read_card(str(fresh).replace("# ram\n", "# ram\n\nFor streets in the rain.\n"), "written")
+    assert has_own_words(written)
+
+
+END = "<!-- ram_hf: end of the part that is renewed -->"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "counts"),
+    [
+        (lambda text: text.replace(END, ""), "1 marks .* 0 marks"),
+        (lambda text: text + text, "2 marks .* 2 marks"),
+        (lambda text: END + text.replace(END, ""), "1 marks .* 1 marks"),
+    ],
+)
+def test_broken_marks_are_refused(card, spoil, counts):
+    card.text = spoil(card.text)
+    with pytest.raises(ValueError, match=counts):
+        make_card("me/ram", own=card)
+
+
+@pytest.mark.parametrize(
+    "text", ["---\nlicense: [\n---\n", "---\n- a\n- b\n---\n", "---\nmodel-index: [{a: 1}]\n---\n"]
+)
+def test_metadata_that_cannot_be_read_is_told(text):
+    with pytest.raises(ValueError, match="The metadata of the card of 'me/ram' cannot be read"):
+        read_card(text, "of 'me/ram'")
+
+
+def test_new_results_take_the_place_of_old_ones_on_the_same_rows(card):
+    new = results_of_report(make_report(precision=0.9)) + results_of_report(make_report(split="winter", precision=0.2))
+    before = len(card.data.eval_results)
+    renewed = with_results(read_card(str(card), "card"), new, "me/ram-street")
+    assert len(renewed.data.eval_results) == 2 * before
+    text = generated_part(renewed)
+    assert "| mAP | - | 90.0 |" in text
+    assert "| mAP | - | 20.0 |" in text
+    assert "42.5" not in text
+    assert text.count("## Results") == text.count("## Training") == 1
+    assert text.index("## What a score means") < text.index("## Results") < text.index("## Training")
+    assert str(with_results(read_card(str(renewed), "card"), new, "me/ram-street")) == str(renewed)
+    plain = with_results(read_card("Only words.\n", "card"), new, "me/ram-street")
+    assert plain.text == "Only words.\n"
+    assert len(plain.data.eval_results) == 2 * before
+
+
+def test_rows_without_a_name_are_told_apart_by_what_they_hold():
+    here, there = make_report(dataset=None), make_report(dataset=None)
+    there["gzsl"]["labels"] = [{"name": "cat", "num_positives": 3, "average_precision": 0.5}]
+    assert len(merged_results(results_of_report(here), results_of_report(there))) == 2 * len(results_of_report(here))
+    assert len(merged_results(results_of_report(here), results_of_report(here))) == len(results_of_report(here))
+    assert {result.dataset_name for result in results_of_report(here)} == {"a data set that is not on the Hub"}
+
+
+def test_results_of_others_are_kept_and_not_in_our_table(card):
+    foreign = EvalResult(
+        task_type="zero-shot-image-classification", dataset_type="me/street", dataset_name="Streets",
+        dataset_split="test", metric_type="accuracy", metric_value=0.123,
+    )  # fmt: skip
+    renewed = with_results(card, [foreign], "me/ram-street")
+    assert foreign in renewed.data.eval_results
+    assert "12.3" not in generated_part(renewed)
+
+
+def test_a_run_is_read_from_its_folder(tmp_path):
+    (tmp_path / "training.json").write_text(json.dumps({"arguments": {"seed": 1}, "steps": 7, "of later versions": 1}))
+    (tmp_path / "b.json").write_text(json.dumps(make_report(precision=0.5)))
+    (tmp_path / "a.json").write_text(json.dumps(make_report(split="winter")))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "broken.json").write_text("{")
+    run = read_run(tmp_path)
+    assert (run.steps, run.arguments) == (7, {"seed": 1})
+    assert {result.dataset_split for result in run.results} == {"test", "winter"}
+    assert read_run(None) == read_run(tmp_path / "nowhere") == read_run("") == RunRecord()
+    (tmp_path / "training.json").write_text("[")
+    with pytest.raises(ValueError, match=r"training\.json' is no JSON object"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("openai/clip-vit-base-patch16", "openai/clip-vit-base-patch16"),
+        ("a/b.c-d_e", "a/b.c-d_e"),
+        *(
+            (name, None)
+            for name in ("/home/me/clip", "./clip", "~/clip", "../a", "C:\\a\\b", "ram-tiny", "a/b/c", "", None)
+        ),
+    ],
+)
+def test_names_of_the_hub(name, expected):
+    assert hub_id(name) == expected
+
+
+def test_a_folder_is_no_name_of_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert hub_id("runs/mine") is None
+    assert hub_id("runs/other") == "runs/other"
