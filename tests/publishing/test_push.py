@@ -140,7 +140,7 @@ def test_push_to_hub_of_model_processor_and_pipeline(logged_in, trained, tiny_mo
     RamModel.from_pretrained("user/whole").push_to_hub("user/copy")  # from the Hub, and its run is still known
     assert "9 steps" in generated_part(card_of(logged_in, "user/copy"))
     tiny_model.push_to_hub("user/fresh")
-    assert "No training run is recorded" in str(card_of(logged_in, "user/fresh"))
+    assert "No run of `ram-hf train` is recorded" in str(card_of(logged_in, "user/fresh"))
 
 
 def test_an_empty_template_gives_way(logged_in, tiny_model):
