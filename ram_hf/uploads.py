@@ -81,7 +81,7 @@ def upload(
         commit = HfApi().upload_folder(
             repo_id=repo_id,
             repo_type=repo_type,
-            folder_path=folder,
+            folder_path=Path(folder),
             commit_message=message,
             revision=revision,
             create_pr=create_pr,

@@ -123,7 +123,7 @@ def _metric_names(results: Sequence[EvalResult]) -> str:
 
 def _training(run: RunRecord) -> str:
     if not run.arguments:
-        return f"{TRAINING}\n\nNo training run is recorded with this model."
+        return f"{TRAINING}\n\nNo run of `ram-hf train` is recorded in this repository."
     data = ", ".join(f"[{name}](https://huggingface.co/datasets/{name})" for name in run.datasets)
     words = f"Trained by `ram-hf train` on {data or 'data that is not on the Hub'}"
     if run.seen_labels:

@@ -131,10 +131,6 @@ def test_a_bad_model_is_refused_and_no_number_printed(run, model, tmp_path, spoi
         (("--image-column", "img"), "There is no image column 'img'"),
         (("--label-columns", "dog"), "There is no label column 'dog'"),
         (("--boxes-column", "boxes"), "There is no boxes column 'boxes'"),
-        (("--max-images", 0), "`max_images` must be at least 1, got 0"),
-        (("--max-images", -3), "`max_images` must be at least 1, got -3"),
-        (("--batch-size", 0), "`batch_size` must be at least 1, got 0"),
-        (("--num-workers", -1), "`num_workers` must be at least 0, got -1"),
         (("--json", "/nowhere/report.json"), "There is no folder for '/nowhere/report.json'"),
         (("--json", "."), "`--json` names the folder '.'"),
     ],
@@ -142,6 +138,20 @@ def test_a_bad_model_is_refused_and_no_number_printed(run, model, tmp_path, spoi
 def test_what_does_not_fit_is_said_before_the_model_is_loaded(run, options, message):
     status, told, said = run(*options, folder="/no/model")
     assert (status, told) == (1, "")
+    assert message in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--max-images", 0), "--max-images: must be a whole number of at least 1, got '0'"),
+        (("--max-images", -3), "--max-images: must be a whole number of at least 1, got '-3'"),
+        (("--batch-size", 0), "--batch-size: must be a whole number of at least 1, got '0'"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(run, options, message):
+    status, told, said = run(*options, folder="/no/model")
+    assert (status, told) == (2, "")
     assert message in said.splitlines()[-1]
 
 

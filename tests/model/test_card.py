@@ -84,7 +84,7 @@ def test_without_a_run_nothing_is_made_up(tiny_config):
     card = make_card("me/ram", config=tiny_config)
     assert {"base_model", "datasets", "model-index", "metrics"}.isdisjoint(card.data.to_dict())
     text = generated_part(card)
-    assert "No training run is recorded" in text
+    assert "No run of `ram-hf train` is recorded" in text
     assert "## Results" not in text
     assert "pipeline(" not in text  # whose code is not there
 

@@ -140,7 +140,7 @@ def test_push_to_hub_of_model_processor_and_pipeline(logged_in, trained, tiny_mo
     RamModel.from_pretrained("user/whole").push_to_hub("user/copy")  # from the Hub, and its run is still known
     assert "9 steps" in generated_part(card_of(logged_in, "user/copy"))
     tiny_model.push_to_hub("user/fresh")
-    assert "No training run is recorded" in str(card_of(logged_in, "user/fresh"))
+    assert "No run of `ram-hf train` is recorded" in str(card_of(logged_in, "user/fresh"))
 
 
 def test_an_empty_template_gives_way(logged_in, tiny_model):
@@ -214,3 +214,17 @@ def test_words_that_cannot_be_read_are_not_written_over(logged_in, trained, caps
     assert push(trained, REPO) == 1
     assert "The metadata of the card of 'user/street' cannot be read" in capsys.readouterr().err
     assert logged_in.repo(REPO).files("main")["README.md"].endswith(b"Mine.\n")
+
+
+def test_adapters_alone_name_their_base(logged_in, tiny_model, tiny_processor, label_inputs, tmp_path):
+    tiny_model.clip.push_to_hub("user/clip")
+    tiny_processor.push_to_hub("user/clip")
+    model = RamModel.from_clip("user/clip")
+    RamTaggingPipeline(model, tiny_processor).save_pretrained(tmp_path / "trained")
+    assert push(tmp_path / "trained", REPO, "--adapters-only") == 0
+    data = card_of(logged_in).data
+    assert (data.base_model, data["base_model_relation"]) == ("user/clip", "adapter")
+    whole = sum(map(len, logged_in.repo("user/clip").files("main").values()))
+    assert len(logged_in.repo(REPO).files("main")["model.safetensors"]) < whole / 2
+    inputs = {**label_inputs, **tiny_processor(images=torch.rand(3, 40, 40))}
+    assert torch.equal(RamModel.from_pretrained(REPO)(**inputs).scores, model(**inputs).scores)

@@ -13,6 +13,7 @@ from tests.hub_server import WRITE_TOKEN
 
 def test_shards_go_there_and_are_streamed_back(logged_in, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", logged_in.url)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)  # read when it was imported
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     images = tmp_path / "images"
     images.mkdir()
