@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..atomic import refuse_used_folder
+from ..atomic import locked, refuse_used_folder
 from . import annotations as readers
 from .annotations import Annotations
 from .prepare import write_shards
@@ -121,17 +121,25 @@ def run(args: argparse.Namespace) -> int:
         Exit status 0.
 
     Raises:
+        BlockingIOError: when another run writes into the folder.
         OSError, ValueError: see the reader of the format in [`ram_hf.data.annotations`], and [`write_shards`].
     """
+    with locked(args.output_dir):  # and refused before minutes of reading
+        refuse_used_folder(args.output_dir)
+        report = _prepare(args)
+    sys.stderr.write(_summary(report, args.output_dir))
+    return 0
+
+
+def _prepare(args: argparse.Namespace) -> dict[str, Any]:
     form = _FORMATS[args.format]
     options = {name: getattr(args, name) for name in form.options}
     if form.splits:
         options["split"] = args.split
-    refuse_used_folder(args.output_dir)  # before minutes of reading
     annotations = form.read(args.annotations, args.images, **options)
     if args.labels is not None:
         annotations = annotations.keep(readers.read_label_names(args.labels))
-    report = write_shards(
+    return write_shards(
         annotations,
         args.output_dir,
         split="train" if form.splits and args.split == "all" else args.split,
@@ -140,8 +148,6 @@ def run(args: argparse.Namespace) -> int:
         num_workers=args.num_workers,
         show_progress=not args.quiet,
     )
-    sys.stderr.write(_summary(report, args.output_dir))
-    return 0
 
 
 def _summary(report: dict[str, Any], output_dir: Path) -> str:

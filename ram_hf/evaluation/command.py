@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
-from ..atomic import write_whole
+from ..atomic import locked, write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,14 +43,22 @@ def run(args: argparse.Namespace) -> int:
     """Judge, print the report, and write it where the arguments say.
 
     Raises:
+        BlockingIOError: when another run writes that file.
         FileNotFoundError: when there is no folder for the report, no model or no dataset.
         ValueError: when a label list is needed and not given, or something does not fit the dataset.
     """
+    if args.json is not None and not args.json.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder for {str(args.json)!r}.")  # before minutes of work
+    writes = args.json is not None and os.environ.get("RANK", "0") == "0"  # of several processes the first
+    with locked(args.json) if writes else nullcontext():
+        _evaluate(args)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> None:
     from ..data.sources import DatasetSpec
     from .by_name import evaluate
 
-    if args.json is not None and not args.json.absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder for {str(args.json)!r}.")  # before minutes of work
     spec = DatasetSpec(
         args.dataset,
         args.split,
@@ -72,11 +82,10 @@ def run(args: argparse.Namespace) -> int:
         skip_broken=args.skip_broken,
     )
     if report is None:  # another process speaks
-        return 0
+        return
     sys.stdout.write(report.to_table(per_label=args.per_label) + "\n")
     if args.json is not None:
         write_whole(args.json, json.dumps(report.to_dict(), indent=1) + "\n")
-    return 0
 
 
 __all__ = ["add_arguments", "run"]

@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..atomic import locked, locked_folder
+
 _DECODED_SIZE = 112  # pixels: the longest side of what is stored
 _TEACHER_SIZE = 160  # pixels: its map has 5 rows
 _PHOTO_PATHS = ("photographs", "teacher", "words", "output_dir", "start_from")
@@ -57,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
 
     Returns:
         Exit status 0.
+
+    Raises:
+        BlockingIOError: when another run writes there.
     """
     args.stage(args)
     return 0
@@ -72,13 +77,15 @@ def _clip_on_scenes(args: argparse.Namespace) -> None:
     given = {"source": args.source, "output_dir": args.output_dir}
     values.update({name: value for name, value in given.items() if value is not None})
     (arguments,) = HfArgumentParser(ClipPretrainingArguments).parse_dict(values)
-    pretrain_clip(arguments)
+    with locked_folder(arguments.output_dir):
+        pretrain_clip(arguments)
 
 
 def _photographs(args: argparse.Namespace) -> None:
     from .photographs import decode_photographs
 
-    photographs = decode_photographs(args.files, args.output_dir, size=_DECODED_SIZE)
+    with locked_folder(args.output_dir):
+        photographs = decode_photographs(args.files, args.output_dir, size=_DECODED_SIZE)
     sys.stdout.write(f"{args.output_dir}: {len(photographs)} photographs\n")
 
 
@@ -86,8 +93,9 @@ def _teacher(args: argparse.Namespace) -> None:
     from .photographs import open_photographs
     from .teacher import EfficientNetLite0, compute_teacher_features
 
-    photographs = open_photographs(args.photographs)
-    features = compute_teacher_features(photographs, EfficientNetLite0(_TEACHER_SIZE), args.output_dir)
+    with locked_folder(args.output_dir):
+        photographs = open_photographs(args.photographs)
+        features = compute_teacher_features(photographs, EfficientNetLite0(_TEACHER_SIZE), args.output_dir)
     sys.stdout.write(f"{args.output_dir}: features of {len(features.maps)} photographs\n")
 
 
@@ -102,7 +110,8 @@ def _clip_on_photographs(args: argparse.Namespace) -> None:
     given = {name: getattr(args, name) for name in (*_PHOTO_PATHS, *_PHOTO_STEPS)}
     values.update({name: value for name, value in given.items() if value is not None})
     (arguments,) = HfArgumentParser(PhotoClipArguments).parse_dict(values)
-    judgement = train_photo_clip(arguments)
+    with locked_folder(arguments.output_dir):
+        judgement = train_photo_clip(arguments)
     sys.stdout.write(", ".join(f"{name} {value:.3f}" for name, value in judgement.items()) + "\n")
 
 
@@ -112,14 +121,16 @@ def _multi_labels(args: argparse.Namespace) -> None:
     from .photo_rows import write_multi_labels
 
     seen = json.loads(Path(args.words, "labels.json").read_text(encoding="utf-8"))["seen"]
-    counts = write_multi_labels(args.files, args.output_dir, seen_labels=seen)
+    with locked(args.output_dir):
+        counts = write_multi_labels(args.files, args.output_dir, seen_labels=seen)
     sys.stdout.write(f"{args.output_dir}: {counts['train']} photographs to train on, {counts['validation']} apart\n")
 
 
 def _bundle(args: argparse.Namespace) -> None:
     from .bundling import write_bundle
 
-    size = write_bundle(args.trained, args.folder)
+    with locked_folder(args.folder):
+        size = write_bundle(args.trained, args.folder)
     sys.stdout.write(f"{args.folder}: {size / 1e6:.1f} MB of weights\n")
 
 

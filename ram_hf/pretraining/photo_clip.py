@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
-from ..atomic import whole_folder
+from ..atomic import whole_files, whole_folder
 from ..interruption import stop_signals
 from ..model.processing_ram import RamProcessor
 from ..training.checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoint
@@ -170,8 +170,9 @@ class _Run:
         """Write the CLIP; returns how it is judged."""
         clip = self.student.clip
         clip.set_attn_implementation("sdpa")
-        clip.save_pretrained(self.output_dir)
-        self.processor.save_pretrained(self.output_dir)
+        with whole_files(self.output_dir) as unfinished:
+            clip.save_pretrained(unfinished)
+            self.processor.save_pretrained(unfinished)
         judgement = self._judge(clip.config.vision_config.image_size)
         self.logbook.close()
         return judgement

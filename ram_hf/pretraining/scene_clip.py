@@ -23,6 +23,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
+from ..atomic import whole_files
 from ..evaluation.ranking import mean_average_precision
 from ..interruption import stop_signals
 from ..model.processing_ram import DEFAULT_LABEL_TEMPLATE, RamProcessor
@@ -159,8 +160,9 @@ def pretrain_clip(arguments: ClipPretrainingArguments) -> dict[str, float]:
                 raise KeyboardInterrupt(f"stopped at step {step}; run the same command again to go on")
 
     model.set_attn_implementation("sdpa")
-    model.save_pretrained(output_dir)
-    processor.save_pretrained(output_dir)
+    with whole_files(output_dir) as unfinished:
+        model.save_pretrained(unfinished)
+        processor.save_pretrained(unfinished)
     judgement = judge_clip(model, processor, renderer)
     _log_judgement(step, judgement, logbook)
     logbook.close()

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,13 +84,23 @@ def run(args: argparse.Namespace) -> int:
         Exit status 0.
 
     Raises:
+        BlockingIOError: when another run writes into the folder.
         OSError, ValueError: see [`SceneRenderer`] and [`write_scenes`].
     """
-    from ..atomic import refuse_used_folder
+    from ..atomic import locked, refuse_used_folder
+
+    with locked(args.output_dir):  # and refused before anything is read
+        refuse_used_folder(args.output_dir)
+        report = _compose(args)
+    counts = f"{report['images']} scenes of {len(report['images_of_label'])} labels"
+    sys.stderr.write(f"{args.output_dir}: {counts} in {len(report['shards'])} shards.\n")
+    return 0
+
+
+def _compose(args: argparse.Namespace) -> dict[str, Any]:
     from .corpus import write_scenes
     from .renderer import SceneRenderer
 
-    refuse_used_folder(args.output_dir)
     renderer = SceneRenderer(
         args.source,
         size=args.size,
@@ -105,12 +116,9 @@ def run(args: argparse.Namespace) -> int:
         texture_share=args.texture_share,
         captions=args.captions,
     )
-    report = write_scenes(
+    return write_scenes(
         renderer, args.output_dir, images=args.images, shard_size=args.shard_size, show_progress=not args.quiet
     )
-    counts = f"{report['images']} scenes of {len(report['images_of_label'])} labels"
-    sys.stderr.write(f"{args.output_dir}: {counts} in {len(report['shards'])} shards.\n")
-    return 0
 
 
 def _int_range(text: str) -> tuple[int, int]:

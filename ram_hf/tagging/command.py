@@ -207,9 +207,7 @@ def _tag(
         )
         with stop_signals() as stop_asked, closing(read), _progress_bar(args, work) as progress:
             while batch := list(itertools.islice(read, args.batch_size)):
-                images = _tag_batch(tagger, batch)
-                for output in outputs:
-                    images = output.write(images)
+                images = _write(_tag_batch(tagger, batch), outputs)
                 num_done += len(images)
                 failures += [image for image in images[max(0, len(images) - num_done) :] if image.error]
                 progress.update(len(images))
@@ -219,6 +217,18 @@ def _tag(
         output.finish()
     _tell(num_done, failures, left=len(work.paths) - work.num_again - num_done if interrupted else 0)
     return interrupted, failures
+
+
+def _write(images: Sequence["TaggedImage"], outputs: Sequence["Output"]) -> Sequence["TaggedImage"]:
+    from ..atomic import NoRoomError
+
+    try:
+        for output in outputs:
+            images = output.write(images)
+    except NoRoomError as error:
+        error.kept += " What was written before it is whole; with room made, the same command with `--resume` goes on."
+        raise
+    return images
 
 
 def _tag_batch(tagger: "Tagger", batch: Sequence["ReadImage"]) -> Sequence["TaggedImage"]:

@@ -1,6 +1,5 @@
 """The model that is judged and left behind: averaged, in float32, the same on every process."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 
-from ..atomic import whole_file
+from ..atomic import whole_files
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
 from .ema import MovingAverage, TrainedWeights
@@ -51,16 +50,9 @@ class AveragedModel:
             OSError: when the disk is full; what was there stays.
         """
         if self._accelerator.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            # All of it beside the files first: on a full disk none of them is replaced.
-            unfinished = folder / "partial-model"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            self.model.save_pretrained(unfinished)
-            self.processor.save_pretrained(unfinished)
-            for file in unfinished.iterdir():
-                with whole_file(folder / file.name) as place:
-                    file.replace(place)
-            unfinished.rmdir()
+            with whole_files(folder) as unfinished:
+                self.model.save_pretrained(unfinished)
+                self.processor.save_pretrained(unfinished)
         self._accelerator.wait_for_everyone()
 
 
