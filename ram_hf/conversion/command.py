@@ -26,11 +26,14 @@ def run(args: argparse.Namespace) -> int:
         Exit status 0.
 
     Raises:
-        FileNotFoundError, ValueError: see [`convert_to_folder`].
+        BlockingIOError: when another run writes into the folder.
+        OSError, ValueError: see [`convert_to_folder`].
     """
+    from ..atomic import locked_folder
     from .original_checkpoint import convert_to_folder
 
-    model = convert_to_folder(args.checkpoint, args.out_dir, tokenizer=args.tokenizer)
+    with locked_folder(args.out_dir):
+        model = convert_to_folder(args.checkpoint, args.out_dir, tokenizer=args.tokenizer)
     sys.stdout.write(f"{model.num_parameters():,} parameters saved in {args.out_dir}\n")
     return 0
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from ..atomic import whole_files
 from ..model.configuration_ram import RamConfig
 from ..model.loaded_weights import refuse_nonsense, some
 from ..model.modeling_ram import RamModel
@@ -80,11 +81,13 @@ def convert_to_folder(
 
     Raises:
         FileNotFoundError: when there is no such checkpoint.
+        NoRoomError: when the disk is full; what was there stays.
         ValueError: when the checkpoint cannot be read, or its tokenizer cannot be had or does not fit; in the latter
             cases the model is saved already.
     """
     model = convert_original_checkpoint(checkpoint)
-    model.save_pretrained(folder)
+    with whole_files(folder) as unfinished:
+        model.save_pretrained(unfinished)
     vision = model.clip.config.vision_config
     try:
         clip_tokenizer = _load_tokenizer(tokenizer, model.clip.config.text_config.vocab_size)
@@ -92,7 +95,8 @@ def convert_to_folder(
         raise ValueError(f"The model is saved in {os.fspath(folder)!r}, without a processor: {error}") from error
     size = {"height": vision.image_size, "width": vision.image_size}
     image_processor = CLIPImageProcessorPil(size=size, image_mean=_PIXEL_MEAN, image_std=_PIXEL_STD)
-    RamProcessor(image_processor, clip_tokenizer).save_pretrained(folder)
+    with whole_files(folder) as unfinished:
+        RamProcessor(image_processor, clip_tokenizer).save_pretrained(unfinished)
     return model
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..atomic import refuse_used_folder
+from ..atomic import locked, refuse_used_folder
 from ..option_types import path, whole_number
 from ..uploads import open_repo, refuse_without_token, upload
 from . import annotations as readers
@@ -132,23 +132,33 @@ def run(args: argparse.Namespace) -> int:
         Exit status 0.
 
     Raises:
+        BlockingIOError: when another run writes into the folder.
         OSError, ValueError: see the reader of the format in [`ram_hf.data.annotations`], and [`write_shards`].
     """
+    if not args.images.is_dir():
+        raise NotADirectoryError(f"There is no folder of pictures {str(args.images)!r}.")
+    if args.push:
+        refuse_without_token(args.push)
+    with locked(args.output_dir):  # and refused before minutes of reading
+        refuse_used_folder(args.output_dir)
+        report = _prepare(args)
+    sys.stderr.write(_summary(report, args.output_dir))
+    if args.push:
+        sys.stderr.write(f"{_push(args.output_dir, args.push, private=args.private)}\n")
+    return 0
+
+
+def _prepare(args: argparse.Namespace) -> dict[str, Any]:
     form = _FORMATS[args.format]
     options = {name: value for name in form.options if (value := getattr(args, name)) is not None}
     if "separator" in options and args.annotations.suffix.lower() != ".csv":
         raise ValueError(f"`--separator` is for the cells of a .csv file, got {str(args.annotations)!r}.")
     if form.splits:
         options["split"] = args.split
-    refuse_used_folder(args.output_dir)  # before minutes of reading
-    if not args.images.is_dir():
-        raise NotADirectoryError(f"There is no folder of pictures {str(args.images)!r}.")
-    if args.push:
-        refuse_without_token(args.push)
     annotations = form.read(args.annotations, args.images, **options)
     if args.labels is not None:
         annotations = annotations.keep(readers.read_label_names(args.labels))
-    report = write_shards(
+    return write_shards(
         annotations,
         args.output_dir,
         split="train" if form.splits and args.split == "all" else args.split,
@@ -157,10 +167,6 @@ def run(args: argparse.Namespace) -> int:
         num_workers=args.num_workers,
         show_progress=not args.quiet,
     )
-    sys.stderr.write(_summary(report, args.output_dir))
-    if args.push:
-        sys.stderr.write(f"{_push(args.output_dir, args.push, private=args.private)}\n")
-    return 0
 
 
 def _push(folder: Path, repo: str, *, private: bool) -> str:

@@ -1,8 +1,11 @@
 """`ram-hf evaluate`: names in, report out. Only the standard library is imported until it runs."""
 
 import argparse
+import os
 import sys
+from contextlib import nullcontext
 
+from ..atomic import locked
 from ..option_types import path, path_or_id, whole_number
 
 
@@ -49,14 +52,11 @@ def run(args: argparse.Namespace) -> int:
     """Judge, print the report, and write it where the arguments say.
 
     Raises:
+        BlockingIOError: when another run writes that file.
         FileNotFoundError: when there is no folder for the report, no model or no dataset.
         IsADirectoryError: when the report is to take the place of a folder.
         ValueError: when a label list is needed and not given, or something does not fit the dataset.
     """
-    from ..data.sources import DatasetSpec
-    from .by_name import evaluate
-    from .report_file import write_report
-
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder for {str(args.json)!r}.")  # before minutes of work
     if args.json is not None and args.json.is_dir():
@@ -70,6 +70,17 @@ def run(args: argparse.Namespace) -> int:
 
         refuse_without_token(args.push)
         refuse_missing_repo(args.push)
+    writes = args.json is not None and os.environ.get("RANK", "0") == "0"  # of several processes the first
+    with locked(args.json) if writes else nullcontext():
+        _evaluate(args)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from ..data.sources import DatasetSpec
+    from .by_name import evaluate
+    from .report_file import write_report
+
     spec = DatasetSpec(
         args.dataset,
         args.split,
@@ -93,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         skip_broken=args.skip_broken,
     )
     if report is None:  # another process speaks
-        return 0
+        return
     sys.stdout.write(report.to_table(per_label=args.per_label) + "\n")
     if args.json is not None:
         write_report(args.json, report, spec)
@@ -101,7 +112,6 @@ def run(args: argparse.Namespace) -> int:
         from .pushed_results import push_results
 
         sys.stderr.write(f"{push_results(report, spec, args.push, create_pr=args.create_pr, tell=_tell)}\n")
-    return 0
 
 
 def _tell(line: str) -> None:

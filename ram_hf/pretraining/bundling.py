@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..atomic import write_whole
+from ..atomic import whole_files, write_whole
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
 
@@ -23,6 +23,9 @@ def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:
 
     Returns:
         Size of the weights, bytes.
+
+    Raises:
+        NoRoomError: when the disk is full; what was there stays.
     """
     model, folder = RamModel.from_pretrained(trained, dtype=torch.float32), Path(folder)
     model.config.base_model_name_or_path = None  # a folder of the machine that trained it
@@ -30,8 +33,16 @@ def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:
         name: value.half() if value.is_floating_point() and value.dim() > 1 else value
         for name, value in model.state_dict().items()
     }
-    model.save_pretrained(folder, state_dict=weights)
-    RamProcessor.from_pretrained(trained).save_pretrained(folder)
+    processor = RamProcessor.from_pretrained(trained)
+    with whole_files(folder) as unfinished:
+        model.save_pretrained(unfinished, state_dict=weights)
+        processor.save_pretrained(unfinished)
+        _leave_out_code(unfinished)
+        (unfinished / "model.safetensors").chmod(0o644)  # safetensors lets nobody else read it
+    return (folder / "model.safetensors").stat().st_size
+
+
+def _leave_out_code(folder: Path) -> None:
     for file in folder.glob("*.py"):
         file.unlink()
     for file in folder.glob("*config.json"):
@@ -40,9 +51,6 @@ def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:
             content.pop(key, None)
         content.get("clip_config", {}).pop("_name_or_path", None)
         write_whole(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    file = folder / "model.safetensors"
-    file.chmod(0o644)  # safetensors lets nobody else read it
-    return file.stat().st_size
 
 
 __all__ = ["write_bundle"]

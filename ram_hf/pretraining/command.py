@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..atomic import locked, locked_folder
 from ..option_types import path, path_or_id, whole_number
 
 _DECODED_SIZE = 112  # pixels: the longest side of what is stored
@@ -71,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
     Returns:
         Exit status 0.
+
+    Raises:
+        BlockingIOError: when another run writes there.
     """
     args.stage(args)
     return 0
@@ -98,13 +102,15 @@ def _clip_on_scenes(args: argparse.Namespace) -> None:
 
     values = _configuration(args, _SCENE_PATHS, ())
     (arguments,) = HfArgumentParser(ClipPretrainingArguments).parse_dict(values)
-    pretrain_clip(arguments)
+    with locked_folder(arguments.output_dir):
+        pretrain_clip(arguments)
 
 
 def _photographs(args: argparse.Namespace) -> None:
     from .photographs import decode_photographs
 
-    photographs = decode_photographs(args.files, args.output_dir, size=_DECODED_SIZE)
+    with locked_folder(args.output_dir):
+        photographs = decode_photographs(args.files, args.output_dir, size=_DECODED_SIZE)
     sys.stdout.write(f"{args.output_dir}: {len(photographs)} photographs\n")
 
 
@@ -112,8 +118,9 @@ def _teacher(args: argparse.Namespace) -> None:
     from .photographs import open_photographs
     from .teacher import EfficientNetLite0, compute_teacher_features
 
-    photographs = open_photographs(args.photographs)
-    features = compute_teacher_features(photographs, EfficientNetLite0(_TEACHER_SIZE), args.output_dir)
+    with locked_folder(args.output_dir):
+        photographs = open_photographs(args.photographs)
+        features = compute_teacher_features(photographs, EfficientNetLite0(_TEACHER_SIZE), args.output_dir)
     sys.stdout.write(f"{args.output_dir}: features of {len(features.maps)} photographs\n")
 
 
@@ -125,7 +132,8 @@ def _clip_on_photographs(args: argparse.Namespace) -> None:
 
     values = _configuration(args, _PHOTO_PATHS, _PHOTO_STEPS)
     (arguments,) = HfArgumentParser(PhotoClipArguments).parse_dict(values)
-    judgement = train_photo_clip(arguments)
+    with locked_folder(arguments.output_dir):
+        judgement = train_photo_clip(arguments)
     sys.stdout.write(", ".join(f"{name} {value:.3f}" for name, value in judgement.items()) + "\n")
 
 
@@ -135,14 +143,16 @@ def _multi_labels(args: argparse.Namespace) -> None:
     from .photo_rows import write_multi_labels
 
     seen = json.loads(Path(args.words, "labels.json").read_text(encoding="utf-8"))["seen"]
-    counts = write_multi_labels(args.files, args.output_dir, seen_labels=seen)
+    with locked(args.output_dir):
+        counts = write_multi_labels(args.files, args.output_dir, seen_labels=seen)
     sys.stdout.write(f"{args.output_dir}: {counts['train']} photographs to train on, {counts['validation']} apart\n")
 
 
 def _bundle(args: argparse.Namespace) -> None:
     from .bundling import write_bundle
 
-    size = write_bundle(args.trained, args.folder)
+    with locked_folder(args.folder):
+        size = write_bundle(args.trained, args.folder)
     sys.stdout.write(f"{args.folder}: {size / 1e6:.1f} MB of weights\n")
 
 

@@ -57,6 +57,7 @@ def decode_photographs(
         threads: that decode at the same time.
 
     Raises:
+        NoRoomError: when the disk is full; nothing of it is left.
         ValueError: when the folder holds other photographs, or of another size, or a row cannot be decoded.
     """
     folder = Path(folder)
@@ -95,6 +96,14 @@ def open_photographs(folder: str | os.PathLike) -> Photographs:
     )
 
 
+def array_header(shape: tuple[int, ...], dtype: type[np.generic]) -> bytes:
+    """What stands in a `.npy` file before the numbers."""
+    header = io.BytesIO()
+    description = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    np.lib.format.write_array_header_1_0(header, {"descr": description, "fortran_order": False, "shape": shape})
+    return header.getvalue()
+
+
 def held_back(files: Sequence[str], *, every: int) -> np.ndarray:
     """Rows that are kept apart for choices: each `every`-th of each file.
 
@@ -117,17 +126,16 @@ def held_back(files: Sequence[str], *, every: int) -> np.ndarray:
 
 def _write_pixels(files: Sequence[Path], target: Path, *, size: int, threads: int) -> None:
     count = sum(pq.ParquetFile(file).metadata.num_rows for file in files)
-    with whole_file(target) as unfinished, ThreadPoolExecutor(threads) as pool:
-        pixels = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
+    # Not through a map: where the disk is full, writing to one ends the process without a word.
+    with whole_file(target) as unfinished, unfinished.open("wb") as pixels, ThreadPoolExecutor(threads) as pool:
+        pixels.write(array_header((count, size, size, 3), np.uint8))
         first = 0
         for file in files:
             for batch in pq.ParquetFile(file).iter_batches(_AT_ONCE, columns=["image"]):
                 images = batch.column("image").to_pylist()
                 places = [f"row {first + number} ({file.name})" for number in range(len(images))]
-                for number, image in enumerate(pool.map(_decode, images, places, [size] * len(images))):
-                    pixels[first + number] = image
+                pixels.writelines(image.tobytes() for image in pool.map(_decode, images, places, [size] * len(images)))
                 first += len(images)
-        pixels.flush()
 
 
 def _decode(data: bytes, place: str, size: int) -> np.ndarray:
@@ -149,4 +157,4 @@ def _rows_of(file: Path) -> pa.Table:
     return pa.table(dict(zip([*_ROW_FIELDS, "file"], cast, strict=True)))
 
 
-__all__ = ["Photographs", "decode_photographs", "held_back", "open_photographs"]
+__all__ = ["Photographs", "array_header", "decode_photographs", "held_back", "open_photographs"]

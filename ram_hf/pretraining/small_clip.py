@@ -11,6 +11,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
+from ..atomic import whole_files
 from ..model.processing_ram import RamProcessor
 from ..training.checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoint
 
@@ -153,10 +154,15 @@ def load_state(
 
 
 def save_clip(output_dir: Path, clip: CLIPModel, processor: RamProcessor) -> None:
-    """Write what `CLIPModel.from_pretrained` and `RamModel.from_clip` take."""
+    """Write what `CLIPModel.from_pretrained` and `RamModel.from_clip` take.
+
+    Raises:
+        NoRoomError: when the disk is full.
+    """
     clip.set_attn_implementation("sdpa")
-    clip.save_pretrained(output_dir)
-    processor.save_pretrained(output_dir)
+    with whole_files(output_dir) as unfinished:
+        clip.save_pretrained(unfinished)
+        processor.save_pretrained(unfinished)
 
 
 __all__ = [

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils import logging
 
-from ..atomic import whole_file, write_whole
-from .photographs import Photographs
+from ..atomic import append, cut, whole_file, write_whole
+from .photographs import Photographs, array_header
 
 logger = logging.get_logger(__name__)
 
@@ -107,6 +107,7 @@ def compute_teacher_features(
         batch_size: photographs at once.
 
     Raises:
+        NoRoomError: when the disk is full; all chunks before are kept.
         ValueError: when the folder is of another number of photographs.
     """
     folder = Path(folder)
@@ -120,14 +121,14 @@ def compute_teacher_features(
     done = _rows_done(folder)
     mean, axes = torch.from_numpy(projection["mean"]), torch.from_numpy(projection["directions"])
     grid = projection["grid"].tolist()
-    maps = _mapped(folder / "maps.npy", (len(photographs), *grid, len(axes)), is_new=done == 0)
+    maps = _maps_of(folder / "maps.npy", (len(photographs), *grid, len(axes)), done)
     while done < len(photographs):
         end = min(done + chunk, len(photographs))
+        chunk_of_maps = []
         for first in range(done, end, batch_size):
-            rows = np.arange(first, min(first + batch_size, end))
-            features = _look(photographs, rows, teacher)
-            maps[rows] = ((features - mean) @ axes.T).half().numpy()
-        maps.flush()
+            features = _look(photographs, np.arange(first, min(first + batch_size, end)), teacher)
+            chunk_of_maps.append(((features - mean) @ axes.T).half().numpy().tobytes())
+        append(maps, b"".join(chunk_of_maps), flush=True)  # before it is counted
         done = end
         write_whole(folder / _PROGRESS, json.dumps({"rows": done, "of": len(photographs)}) + "\n")
         logger.info("%d of %d photographs are looked at.", done, len(photographs))
@@ -183,13 +184,23 @@ def _rows_done(folder: Path) -> int:
     return json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else 0
 
 
-def _mapped(file: Path, shape: tuple[int, ...], *, is_new: bool) -> np.memmap:
-    if is_new:
-        return np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
-    mapped: np.memmap = np.load(file, mmap_mode="r+")
-    if mapped.shape != shape:
-        raise ValueError(f"{file} has shape {mapped.shape}, but {shape} is asked for; remove its folder.")
-    return mapped
+def _maps_of(file: Path, shape: tuple[int, ...], done: int) -> Path:
+    """An array file that grows by rows, cut to those that are done.
+
+    Not a map of all rows: where the disk is full, writing to one ends the process without a word.
+    """
+    header = array_header(shape, np.float16)
+    if done == 0:
+        write_whole(file, header)
+        return file
+    length = len(header) + done * int(np.prod(shape[1:])) * 2
+    with file.open("rb") as maps:
+        if maps.read(len(header)) != header:
+            raise ValueError(f"{file} holds no array of shape {shape}, which is asked for; remove its folder.")
+    if file.stat().st_size < length:
+        raise ValueError(f"{file} has lost some of its {done} rows; remove its folder.")
+    cut(file, length)
+    return file
 
 
 __all__ = ["EfficientNetLite0", "Teacher", "TeacherFeatures", "compute_teacher_features", "open_teacher_features"]

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import Any
 
 from ..option_types import path, share, share_range, whole_number, whole_number_range
 
@@ -92,17 +93,27 @@ def run(args: argparse.Namespace) -> int:
         Exit status 0.
 
     Raises:
+        BlockingIOError: when another run writes into the folder.
         OSError, ValueError: see [`SceneRenderer`] and [`write_scenes`].
     """
-    from ..atomic import refuse_used_folder
-    from .corpus import write_scenes
-    from .renderer import SceneRenderer
+    from ..atomic import locked, refuse_used_folder
 
     if args.styles and args.stamps == "only":
         raise ValueError("`--styles` are of drawings: they have no effect with `--stamps only`.")
     if args.texture_share is not None and args.backgrounds == "none":
         raise ValueError("`--texture-share` has no effect with `--backgrounds none`: then there are only textures.")
-    refuse_used_folder(args.output_dir)
+    with locked(args.output_dir):  # and refused before anything is read
+        refuse_used_folder(args.output_dir)
+        report = _compose(args)
+    counts = f"{report['images']} scenes of {len(report['images_of_label'])} labels"
+    sys.stderr.write(f"{args.output_dir}: {counts} in {len(report['shards'])} shards.\n")
+    return 0
+
+
+def _compose(args: argparse.Namespace) -> dict[str, Any]:
+    from .corpus import write_scenes
+    from .renderer import SceneRenderer
+
     renderer = SceneRenderer(
         args.source,
         size=args.size,
@@ -118,12 +129,9 @@ def run(args: argparse.Namespace) -> int:
         texture_share=args.texture_share,
         captions=args.captions,
     )
-    report = write_scenes(
+    return write_scenes(
         renderer, args.output_dir, images=args.images, shard_size=args.shard_size, show_progress=not args.quiet
     )
-    counts = f"{report['images']} scenes of {len(report['images_of_label'])} labels"
-    sys.stderr.write(f"{args.output_dir}: {counts} in {len(report['shards'])} shards.\n")
-    return 0
 
 
 __all__ = ["add_arguments", "run"]

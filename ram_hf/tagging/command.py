@@ -243,9 +243,7 @@ def _tag(
             while batch := list(itertools.islice(read, args.batch_size)):
                 if args.strict_pictures:
                     batch = [_refused_if_damaged(image) for image in batch]
-                images = _tag_batch(tagger, batch)
-                for output in outputs:
-                    images = output.write(images)
+                images = _write(_tag_batch(tagger, batch), outputs)
                 num_done += len(images)
                 first_new = max(0, len(images) - num_done)
                 failures += [image for image in images[first_new:] if image.error]
@@ -257,6 +255,18 @@ def _tag(
         output.finish()
     _tell(num_done, failures, damaged, left=len(work.paths) - work.num_again - num_done if interrupted else 0)
     return interrupted, failures
+
+
+def _write(images: Sequence["TaggedImage"], outputs: Sequence["Output"]) -> Sequence["TaggedImage"]:
+    from ..atomic import NoRoomError
+
+    try:
+        for output in outputs:
+            images = output.write(images)
+    except NoRoomError as error:
+        error.kept += " What was written before it is whole; with room made, the same command with `--resume` goes on."
+        raise
+    return images
 
 
 def _refused_if_damaged(image: "ReadImage") -> "ReadImage":

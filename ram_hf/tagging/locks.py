@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ..atomic import lock
+from ..atomic import lock, locked, locked_folder, remove_left_over
 
 _IN_FOLDER = ".ram_hf-tag.lock"
 _MOST_LOCKS = 64  # each is an open file, of which a process may have some hundreds
@@ -13,7 +13,7 @@ _MOST_LOCKS = 64  # each is an open file, of which a process may have some hundr
 
 @contextmanager
 def locked_outputs(*, file: Path | None, folder: Path | None, beside: Sequence[str]) -> Iterator[None]:
-    """Keep other runs from these outputs while the block runs.
+    """Keep other runs from these outputs while the block runs, and remove what killed ones had begun there.
 
     Args:
         file: where rows go; not locked where it has no folder.
@@ -26,12 +26,15 @@ def locked_outputs(*, file: Path | None, folder: Path | None, beside: Sequence[s
     """
     with ExitStack() as held:
         if file is not None and file.absolute().parent.is_dir():
-            target = Path(os.path.realpath(file))
-            held.enter_context(lock(target.with_name(f".{target.name}.lock")))
+            held.enter_context(locked(file))
         if folder is not None and (folder.is_dir() or not folder.exists()):
-            held.enter_context(_made(folder))
-            held.enter_context(lock(folder / _IN_FOLDER))
-        _lock_folders({os.path.dirname(os.path.realpath(path)) for path in beside}, held)
+            held.enter_context(locked_folder(folder))
+            for place, *_ in os.walk(folder):
+                remove_left_over(place)
+        folders = {os.path.dirname(os.path.realpath(path)) for path in beside}
+        _lock_folders(folders, held)
+        for place in folders:
+            remove_left_over(place)
         yield
 
 
@@ -53,18 +56,6 @@ def _lock_folders(folders: set[str], held: ExitStack) -> None:
 
 def _above(folder: str) -> list[str]:
     return [str(parent) for parent in Path(folder).parents]
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        for path in new:
-            with suppress(OSError):  # not empty: it was written to
-                path.rmdir()
 
 
 __all__ = ["locked_outputs"]

@@ -46,6 +46,9 @@ class Output(Protocol):
 
         Returns:
             The pictures, and where one could not be written, why.
+
+        Raises:
+            OSError: when none of those to come could be written either.
         """
 
     def finish(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..atomic import whole_file
+from ..atomic import NoRoomError, whole_file
 from .outputs import TaggedImage, TagOptions
 from .paths import printable
 from .reader import load_image
@@ -86,6 +86,8 @@ class Overlays:
             drawn = draw_tags(image, [_with_region(tag, image.size) for tag in tagged.tags])
             with whole_file(place) as unfinished:
                 drawn.save(unfinished, "JPEG", quality=90, comment=self._comment)
+        except NoRoomError:  # nor is there for the pictures to come
+            raise
         except (OSError, ValueError) as error:
             return tagged.failed(f"cannot draw its tags: {error}")
         return tagged

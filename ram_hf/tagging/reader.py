@@ -97,8 +97,8 @@ def read_ahead(paths: Sequence[str], size: SquareSize, *, workers: int, ahead: i
     Args:
         paths: files to read.
         size: what [`read_square`] makes of each.
-        workers: number of processes; 0 reads in this one, when a picture is asked for. A process that dies or takes
-            more than `MAX_SECONDS` costs its own picture and no other.
+        workers: number of processes; 0 reads in this one, when a picture is asked for. A picture that a process dies
+            of twice, or takes more than `MAX_SECONDS` for, costs no other.
         ahead: how many pictures may be ready or in work before they are asked for.
 
     Yields:
@@ -146,19 +146,29 @@ class _Worker:
     def __init__(self, size: SquareSize):
         self._size = size
         self._process: BaseProcess | None = None
+        self._is_over = False
 
     def read(self, path: str) -> ReadImage:
+        result = self._try(path)
+        if result is None and not self._is_over:  # it may not be to blame: memory was short, and this process taken
+            result = self._try(path)
+        return result or ReadImage(
+            path, None, "decoding it ended its process (out of memory, or a crash in the decoder)"
+        )
+
+    def _try(self, path: str) -> ReadImage | None:
+        """What comes of a file; None when the process ended."""
         if self._process is None:
             self._start()
         try:
             self._connection.send(path)
             if self._connection.poll(MAX_SECONDS):
                 return self._connection.recv()
-            reason = f"decoding it took longer than {MAX_SECONDS} s"
         except (EOFError, OSError):
-            reason = "decoding it ended its process (out of memory, or a crash in the decoder)"
+            self.stop()
+            return None
         self.stop()
-        return ReadImage(path, None, reason)
+        return ReadImage(path, None, f"decoding it took longer than {MAX_SECONDS} s")
 
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
@@ -173,12 +183,14 @@ class _Worker:
             raise RuntimeError("A process that decodes ended as it started; try `--workers 0`.") from None
 
     def kill(self) -> None:
+        """End it for good."""
+        self._is_over = True
         if (process := self._process) is not None:
-            process.kill()  # it holds nothing that could be lost
+            process.kill()
 
     def stop(self) -> None:
         if self._process is not None:
-            self.kill()
+            self._process.kill()  # it holds nothing that could be lost
             self._process.join()
             self._connection.close()
             self._process = None

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..atomic import whole_file, write_whole
+from ..atomic import NoRoomError, whole_file, write_whole
 from .outputs import TaggedImage, TagOptions
 from .paths import printable
 from .xmp import add_keywords, is_marked
@@ -58,6 +58,8 @@ class TextSidecars:
                     image if is_right else image.failed(f"{sidecar.name} has words that are not of this run; it stays")
                 )
             write_whole(sidecar, ", ".join(tag["label"] for tag in image.tags) + "\n")
+        except NoRoomError:  # nor is there for the pictures to come
+            raise
         except OSError as error:
             return image.failed(f"cannot write {sidecar.name}: {error.strerror}")
         return image
@@ -141,6 +143,8 @@ class XmpSidecars:
                         shutil.copymode(target, unfinished)
         except ValueError as error:
             return image.failed(f"cannot add to {sidecar.name}: {error}")
+        except NoRoomError:  # nor is there for the pictures to come
+            raise
         except OSError as error:
             return image.failed(f"cannot write {sidecar.name}: {error.strerror}")
         return image

@@ -1,7 +1,6 @@
 """The model that is judged and left behind: averaged, in float32, the same on every process."""
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 
-from ..atomic import whole_file
+from ..atomic import whole_files, write_whole
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
 from ..model.run_record import RUN_FILE
@@ -58,17 +57,10 @@ class AveragedModel:
             OSError: when the disk is full; what was there stays.
         """
         if self._accelerator.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            # All of it beside the files first: on a full disk none of them is replaced.
-            unfinished = folder / "partial-model"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            self.model.save_pretrained(unfinished)
-            self.processor.save_pretrained(unfinished)
-            (unfinished / RUN_FILE).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
-            for file in unfinished.iterdir():
-                with whole_file(folder / file.name) as place:
-                    file.replace(place)
-            unfinished.rmdir()
+            with whole_files(folder) as unfinished:
+                self.model.save_pretrained(unfinished)
+                self.processor.save_pretrained(unfinished)
+                write_whole(unfinished / RUN_FILE, json.dumps(record, indent=1, ensure_ascii=False))
         self._accelerator.wait_for_everyone()
 
 

@@ -17,6 +17,7 @@ from ..atomic import whole_folder, write_whole
 _FORMAT = "step-{:08d}"
 _NAME = re.compile(r"step-\d{8}")
 _UNFINISHED = re.compile(r"\.step-\d{8}\..+")  # what `whole_folder` writes in
+_PUT_ASIDE = re.compile(r"\.(step-\d{8})\.old-\d+")  # by `whole_folder`, while another takes its place
 
 
 class Checkpoint(NamedTuple):
@@ -64,7 +65,7 @@ def save_checkpoint(folder: str | os.PathLike, checkpoint: Checkpoint, *, keep: 
         newest = find_newest(folder)
         left = f"The last whole checkpoint is {newest}." if newest else "There is no earlier checkpoint."
         raise OSError(f"Checkpoint {target} cannot be written: {error}. {left}") from error
-    for old in [*_all(folder)[:-keep], *_left_by_killed_processes(folder)]:
+    for old in {*_all(folder)[:-keep], *_left_by_killed_processes(folder)}:
         shutil.rmtree(old)
     return target
 
@@ -113,7 +114,13 @@ def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def _all(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    found: dict[str, Path] = {}
+    for path in folder.iterdir():
+        if _NAME.fullmatch(path.name):
+            found[path.name] = path
+        elif aside := _PUT_ASIDE.fullmatch(path.name):  # and killed before the other had taken it
+            found.setdefault(aside[1], path)
+    return [found[name] for name in sorted(found)]
 
 
 def _left_by_killed_processes(folder: Path) -> list[Path]:

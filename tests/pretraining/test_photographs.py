@@ -1,6 +1,7 @@
 """Photographs decoded once, and what a teacher sees in them, on drawings made on the spot."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -8,10 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
+from ram_hf.atomic import NoRoomError
 from ram_hf.pretraining.photo_rows import write_multi_labels
 from ram_hf.pretraining.photographs import decode_photographs, held_back, open_photographs
 from ram_hf.pretraining.teacher import compute_teacher_features, open_teacher_features
 from tests.pretraining.drawn_photographs import ColourTeacher, write_files
+from tests.test_atomic import files_of_at_most
 
 
 @pytest.fixture
@@ -97,6 +100,38 @@ def test_a_stopped_teacher_goes_on_and_a_complete_one_rests(photographs, tmp_pat
     np.testing.assert_allclose(parts.maps.astype(float), whole.maps.astype(float), atol=2e-3)
     compute_teacher_features(photographs, teacher, tmp_path / "parts", **options)
     assert teacher.looked_at == 64
+
+
+def test_photographs_without_room_are_told_and_leave_nothing(files, tmp_path):
+    """Through a map of a file the system would end the process, without a word."""
+    with files_of_at_most(50_000), pytest.raises(NoRoomError, match=r"pixels\.npy'.*Nothing of it is left"):
+        decode_photographs(files, tmp_path / "decoded", size=24)
+    assert list((tmp_path / "decoded").iterdir()) == []
+    assert len(decode_photographs(files, tmp_path / "decoded", size=24)) == 96
+
+
+def test_a_teacher_without_room_keeps_its_chunks_and_goes_on(photographs, tmp_path):
+    options = {"directions": 2, "fitted_on": 32, "chunk": 16, "batch_size": 8}
+    whole = compute_teacher_features(photographs, ColourTeacher(), tmp_path / "whole", **options)
+    with files_of_at_most(5_000), pytest.raises(NoRoomError, match=r"maps\.npy'.*It holds what it held before"):
+        compute_teacher_features(photographs, ColourTeacher(), tmp_path / "parts", **options)
+    assert json.loads((tmp_path / "parts" / "progress.json").read_text())["rows"] == 48
+    with (tmp_path / "parts" / "maps.npy").open("ab") as maps:
+        maps.write(b"what a killed run had added and not counted")
+    parts = compute_teacher_features(photographs, ColourTeacher(), tmp_path / "parts", **options)
+    np.testing.assert_array_equal(parts.maps, whole.maps)
+
+
+@pytest.mark.parametrize(
+    ("length", "message"), [(700, "has lost some of its 32 rows"), (50, "holds no array of shape")]
+)
+def test_features_that_lost_rows_are_refused(photographs, tmp_path, length, message):
+    options = {"directions": 2, "fitted_on": 32, "chunk": 16, "batch_size": 8}
+    compute_teacher_features(photographs, ColourTeacher(), tmp_path / "teacher", **options)
+    (tmp_path / "teacher" / "progress.json").write_text('{"rows": 32, "of": 96}')
+    os.truncate(tmp_path / "teacher" / "maps.npy", length)
+    with pytest.raises(ValueError, match=message):
+        compute_teacher_features(photographs, ColourTeacher(), tmp_path / "teacher", **options)
 
 
 def test_multi_labels_leave_out_what_is_held_back(files, tmp_path):

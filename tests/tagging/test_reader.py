@@ -212,16 +212,43 @@ def worker_processes() -> list[psutil.Process]:
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
-def test_a_worker_that_dies_costs_one_picture(tmp_path):
-    """Killed as the kernel does when memory is short, in the middle of a picture."""
+def test_a_worker_that_is_killed_costs_nothing(tmp_path):
+    """As the kernel does when memory is short, in the middle of a picture that is not to blame."""
     paths = [str(path) for path in save_photographs(tmp_path, 30)]
     results = read_ahead(paths, SIZE, workers=1, ahead=1)
     found = [next(results)]
+    for _ in range(3):
+        (worker,) = worker_processes()
+        worker.kill()
+        worker.wait()
+        found.append(next(results))
+    found += results
+    assert [result.path for result in found] == paths
+    assert [result.error for result in found] == [None] * len(paths)
+    assert worker_processes() == []
+
+
+def test_a_picture_that_workers_die_of_costs_no_other(tmp_path, monkeypatch):
+    """As a decoder that crashes: its process ends twice, and the next one goes on."""
+    paths = [str(path) for path in save_photographs(tmp_path, 6)]
+    results = read_ahead(paths, SIZE, workers=1, ahead=1)
+    found = [next(results)]
+    start, started = reader._Worker._start, []
+
+    def start_and_kill(self):
+        start(self)
+        started.append(self)
+        if len(started) == 1:
+            self._process.kill()
+            self._process.join()
+
+    monkeypatch.setattr(reader._Worker, "_start", start_and_kill)
     (worker,) = worker_processes()
     worker.kill()
     worker.wait()
     found += results
     assert [result.path for result in found] == paths
+    assert len(started) == 2
     failed = [result for result in found if result.error]
     assert [result.path for result in failed] == paths[1:2]
     assert "ended its process (out of memory, or a crash in the decoder)" in failed[0].error

@@ -126,6 +126,25 @@ checkpoints.save_checkpoint({str(tmp_path)!r}, make_checkpoint(9), keep=2)
     assert names(tmp_path) == ["step-00000005", "step-00000012"]
 
 
+def test_a_checkpoint_that_was_being_replaced_is_still_found(tmp_path):
+    """Killed after the old one was put aside and before the new one had its name: the only one there is."""
+    save_checkpoint(tmp_path, make_checkpoint(5), keep=1)
+    code = f"""
+import os
+from pathlib import Path
+from tests.training.test_checkpoints import make_checkpoint, save_checkpoint
+rename = Path.rename
+Path.rename = lambda self, target: os._exit(9) if "unfinished" in self.name else rename(self, target)
+save_checkpoint({str(tmp_path)!r}, make_checkpoint(5), keep=1)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 9
+    assert "step-00000005" not in names(tmp_path)
+    assert load_checkpoint(find_newest(tmp_path)).step == 5
+    save_checkpoint(tmp_path, make_checkpoint(9), keep=2)
+    assert find_newest(tmp_path).name == "step-00000009"
+    assert names(tmp_path) == ["step-00000009"]
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint_whole(tmp_path):
     """The operating system itself refuses files above a limit, as it does on a full disk."""
     save_checkpoint(tmp_path, make_checkpoint(5), keep=1)
