@@ -16,6 +16,9 @@ from typing import Any
 # its base classes, and our classes are made of the latter.
 _WATCHED = ("transformers", "ram_hf.model")
 
+# What `pipeline` asks about a model before its configuration: its commit, and whether it is an adapter of peft.
+_ASKED_FIRST = ("resolve_revision", "find_adapter_config_file")
+
 _DEFAULT_MODEL = ("openai/clip-vit-base-patch16", "main")  # of the tagging task: training-free
 
 
@@ -50,6 +53,18 @@ def _register_processor() -> None:
     _teach_bundled_names(AutoProcessor)
 
 
+def _register_tokenizer() -> None:
+    from transformers.models.auto.tokenization_auto import AutoTokenizer
+
+    _teach_bundled_names(AutoTokenizer)
+
+
+def _register_image_processor() -> None:
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+    _teach_bundled_names(AutoImageProcessor)
+
+
 def _register_pipeline() -> None:
     from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -58,7 +73,11 @@ def _register_pipeline() -> None:
     PIPELINE_REGISTRY.register_pipeline(
         TASK, RamTaggingPipeline, pt_model=TaggingAutoModel, default=_DEFAULT_MODEL, type="multimodal"
     )
-    _teach_the_task(sys.modules["transformers.pipelines"], TASK)
+    pipelines = sys.modules["transformers.pipelines"]
+    _teach_the_task(pipelines, TASK)
+    for name in _ASKED_FIRST:
+        if hasattr(pipelines, name):
+            setattr(pipelines, name, _taking_bundled_names(getattr(pipelines, name)))
 
 
 def _teach_the_task(pipelines: Any, task: str) -> None:
@@ -94,12 +113,25 @@ def _teach_bundled_names(auto_class: Any) -> None:
     auto_class.from_pretrained = classmethod(from_pretrained)
 
 
+def _taking_bundled_names(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of a model's name that takes the name of one that comes with the package too."""
+    from .model.bundled import find_bundled
+
+    @functools.wraps(function)
+    def with_bundled_names(name: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(find_bundled(name), *args, **kwargs)
+
+    return with_bundled_names
+
+
 # What to do once a module of transformers is there; each entry leaves when done. One each, so that a program pays for
 # the classes that it uses.
 _PENDING: dict[str, Callable[[], None]] = {
     "transformers.models.auto.configuration_auto": _register_config,
     "transformers.models.auto.modeling_auto": _register_model,
     "transformers.models.auto.processing_auto": _register_processor,
+    "transformers.models.auto.tokenization_auto": _register_tokenizer,
+    "transformers.models.auto.image_processing_auto": _register_image_processor,
     "transformers.pipelines": _register_pipeline,
 }
 

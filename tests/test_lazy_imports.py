@@ -81,14 +81,22 @@ print([type(finder).__module__ for finder in sys.meta_path].count("ram_hf.regist
 def test_auto_classes_and_pipeline_know_the_models_of_the_package():
     code = """
 import ram_hf
-from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer, pipeline
 AutoConfig.from_pretrained(pretrained_model_name_or_path="ram-tiny")
-AutoProcessor.from_pretrained("ram-tiny")
+AutoProcessor.from_pretrained("ram-tiny"), AutoTokenizer.from_pretrained("ram-tiny")
+AutoImageProcessor.from_pretrained("ram-tiny")
 own = AutoModel.from_pretrained("ram-tiny")
 tagger = pipeline("zero-shot-multi-label-tagging", model="ram-tiny")
-print(type(own).__name__, type(tagger).__name__, type(tagger.processor).__name__)
+stock = pipeline("zero-shot-image-classification", model="ram-tiny")
+print(type(own).__name__, type(tagger).__name__, type(tagger.processor).__name__, type(stock.model).__name__)
 """
-    assert run_python(code) == "RamModel RamTaggingPipeline RamProcessor"
+    assert run_python(code) == "RamModel RamTaggingPipeline RamProcessor RamModel"
+
+
+def test_a_pipeline_of_a_model_of_the_package_asks_the_hub_nothing(hub):
+    code = 'import ram_hf; from transformers import pipeline; pipeline("zero-shot-multi-label-tagging", "ram-tiny")'
+    run_python(code)
+    assert hub.requests == []
 
 
 def test_unknown_names_are_an_attribute_error():
