@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def train_photo_clip(arguments: PhotoClipArguments) -> dict[str, float]:
         KeyboardInterrupt: when interrupted or terminated; a checkpoint is written first.
     """
     run = _Run(arguments)
-    with stop_signals() as stop_asked:
+    with closing(run.logbook), stop_signals() as stop_asked:
         while not run.is_done:
             run.learn()
             stopped = stop_asked()
@@ -174,7 +175,6 @@ class _Run:
             clip.save_pretrained(unfinished)
             self.processor.save_pretrained(unfinished)
         judgement = self._judge(clip.config.vision_config.image_size)
-        self.logbook.close()
         return judgement
 
     def _judge(self, image_size: int) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """The training run, from top to bottom: prepare, step, log, save, evaluate."""
 
 import os
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,8 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
                 "`max_steps`, and for a small folder see examples/small.yaml of the package's repository."
             )
 
-    with learner.released_at_the_end(), loader, stop_signals() as stop_asked:
+    # The bar closes before an error is told, or it would be painted over it.
+    with learner.released_at_the_end(), loader, closing(logbook), stop_signals() as stop_asked:
         if judge.is_due(progress, total_steps=steps.total):  # it could not be done when the step was
             judge.evaluate(averaged, progress, logbook, accelerator)
             checkpointer.save()
@@ -161,7 +162,6 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
         with averaged.applied():
             averaged.write(output_dir)
         report = judge.evaluate(averaged, progress, logbook, accelerator)
-        logbook.close()
     return report
 
 
