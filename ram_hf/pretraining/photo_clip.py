@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def train_photo_clip(arguments: PhotoClipArguments) -> dict[str, float]:
         ValueError: in several processes, which would each train alone.
     """
     run = _Run(arguments)
-    with stop_signals() as stop_asked:
+    with closing(run.logbook), stop_signals() as stop_asked:
         while not run.is_done:
             run.learn()
             stopped = stop_asked()
@@ -176,7 +177,6 @@ class _Run:
         """Write the CLIP; returns how it is judged."""
         save_clip(self.output_dir, self.student.clip, self.processor)
         judgement = self._judge(self.student.clip.config.vision_config.image_size)
-        self.logbook.close()
         return judgement
 
     def _judge(self, image_size: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ import itertools
 import math
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def pretrain_clip(arguments: ClipPretrainingArguments) -> dict[str, float]:
     logbook = Logbook(output_dir, accelerator, first_step=step, total_steps=total_steps)
     encode_images, encode_texts = _encoders(model, compiled=arguments.compile)
 
-    with stop_signals() as stop_asked:
+    with closing(logbook), stop_signals() as stop_asked:
         for batch in _batches(arguments, tokenizer, step):
             # Step.
             rates = set_learning_rates(optimizers, schedule, step)
@@ -162,7 +163,6 @@ def pretrain_clip(arguments: ClipPretrainingArguments) -> dict[str, float]:
     save_clip(output_dir, model, processor)
     judgement = judge_clip(model, processor, renderer)
     _log_judgement(step, judgement, logbook)
-    logbook.close()
     return judgement
 
 

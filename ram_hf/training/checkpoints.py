@@ -1,5 +1,6 @@
 """Checkpoints of a training run: written whole or not at all, small because the frozen CLIP is left out."""
 
+import io
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..atomic import whole_folder, write_whole
+from ..atomic import NoRoomError, whole_folder, write_whole
 
 _FORMAT = "step-{:08d}"
 _NAME = re.compile(r"step-\d{8}")
@@ -64,7 +65,8 @@ def save_checkpoint(folder: str | os.PathLike, checkpoint: Checkpoint, *, keep: 
     except Exception as error:  # the formats wrap a full disk in errors of their own
         newest = find_newest(folder)
         left = f"The last whole checkpoint is {newest}." if newest else "There is no earlier checkpoint."
-        raise OSError(f"Checkpoint {target} cannot be written: {error}. {left}") from error
+        reason = error.strerror if isinstance(error, NoRoomError) else error
+        raise OSError(f"Checkpoint {target} cannot be written: {reason}. {left}") from error
     for old in {*_all(folder)[:-keep], *_left_by_killed_processes(folder)}:
         shutil.rmtree(old)
     return target
@@ -103,7 +105,9 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
     _save_tensors(checkpoint.weights, folder / "weights.safetensors")
     _save_tensors(checkpoint.average, folder / "average.safetensors")
-    torch.save({"optimizers": checkpoint.optimizers, "processes": checkpoint.processes}, folder / "state.pt")
+    state = io.BytesIO()  # not to the file: where the disk is full, PyTorch speaks of something else
+    torch.save({"optimizers": checkpoint.optimizers, "processes": checkpoint.processes}, state)
+    write_whole(folder / "state.pt", state.getvalue())
     write_whole(folder / "facts.json", json.dumps({"step": checkpoint.step, **checkpoint.facts}, indent=1))
 
 

@@ -1,6 +1,6 @@
 """The training run, from top to bottom: prepare, step, log, save, evaluate."""
 
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,8 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
                 "`max_steps`, and for a small folder see examples/small.yaml of the package's repository."
             )
 
-    with learner.released_at_the_end(), rows.loader, stop_signals() as stop_asked:
+    # The bar closes before an error is told, or it would be painted over it.
+    with learner.released_at_the_end(), rows.loader, closing(logbook), stop_signals() as stop_asked:
         if judge.is_due(progress, total_steps=steps.total):  # it could not be done when the step was
             judge.evaluate(averaged, progress, logbook, accelerator)
             checkpointer.save()
@@ -172,7 +173,6 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
             report = judge.evaluate(averaged, progress, logbook, accelerator)
         if report is not None:
             judge.write(report, output_dir, accelerator)
-        logbook.close()
     return report
 
 
