@@ -17,7 +17,7 @@ from typing import Any
 _WATCHED = ("transformers", "ram_hf.model")
 
 # What `pipeline` asks about a model before its configuration: its commit, and whether it is an adapter of peft.
-_ASKED_FIRST = ("resolve_revision", "find_adapter_config_file")
+_ASKED_FIRST = ("resolve_revision", "cached_file", "find_adapter_config_file")
 
 _DEFAULT_MODEL = ("openai/clip-vit-base-patch16", "main")  # of the tagging task: training-free
 

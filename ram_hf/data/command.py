@@ -135,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
         BlockingIOError: when another run writes into the folder.
         OSError, ValueError: see the reader of the format in [`ram_hf.data.annotations`], and [`write_shards`].
     """
+    if getattr(args, "separator", None) is not None and args.annotations.suffix.lower() != ".csv":
+        raise ValueError(f"`--separator` is for the cells of a .csv file, got {str(args.annotations)!r}.")
     if not args.images.is_dir():
         raise NotADirectoryError(f"There is no folder of pictures {str(args.images)!r}.")
     if args.push:
@@ -151,8 +153,6 @@ def run(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> dict[str, Any]:
     form = _FORMATS[args.format]
     options = {name: value for name in form.options if (value := getattr(args, name)) is not None}
-    if "separator" in options and args.annotations.suffix.lower() != ".csv":
-        raise ValueError(f"`--separator` is for the cells of a .csv file, got {str(args.annotations)!r}.")
     if form.splits:
         options["split"] = args.split
     annotations = form.read(args.annotations, args.images, **options)

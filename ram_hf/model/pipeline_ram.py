@@ -322,7 +322,7 @@ def _as_ram_processor(processor: Any, config: RamConfig) -> Any:
 
 
 def _load_processor(config: RamConfig) -> RamProcessor:
-    name, revision = config._name_or_path, None
+    name, revision = config._name_or_path, getattr(config, "_commit_hash", None)
     if not name:  # wrapped around a CLIP in this program
         name, revision = config.base_model_name_or_path, config.base_model_revision
     advice = "Pass one, for example `processor=RamProcessor.from_pretrained(...)` with the folder of its CLIP."

@@ -37,7 +37,8 @@ def test_every_part_goes_on_where_it_was(tmp_path):
     parts, checkpointer = make_run(tmp_path, processes=Part([{"stream": 3}]), optimizers=Part([{"state": 4}]))
     parts["facts"].step, parts["facts"].best = 7, 0.5
     checkpointer.save()
-    assert load_checkpoint(find_newest(tmp_path)).facts == {"judged": 0, "experiment": {"seed": 0}, "best": 0.5}
+    facts = {"judged": 0, "experiment": {"seed": 0}, "best": 0.5, "num_without_rise": 0}
+    assert load_checkpoint(find_newest(tmp_path)).facts == facts
     again, checkpointer = make_run(tmp_path)
     checkpointer.resume()
     assert (again["facts"].step, again["facts"].best) == (7, 0.5)
