@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from transformers import CLIPConfig
 
 from .model.bundled import find_bundled
 from .model.checkpoint_kind import kind_of_checkpoint, read_json_object
-from .model.configuration_ram import check_field_names
+from .model.configuration_ram import RamConfig, check_field_names
 from .model.loaded_weights import refuse_incomplete, refuse_nonsense
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
 from .model.processor_fit import refuse_misfit
+from .model.weight_files import refuse_foreign_weights
 
 # What a RAM checkpoint has fixed: its weights have this shape, or this value was only where they began.
 _FIXED_IN_A_CHECKPOINT = (
@@ -61,6 +63,10 @@ def load_model(
     except OSError as error:
         raise _in_one_line(os.fspath(name_or_path), error) from error
     with _telling("weights", name_or_path):
+        folder = find_bundled(os.fspath(name_or_path))
+        if os.path.isdir(folder):  # what comes from the Hub is looked at when it is here
+            found = (CLIPConfig if kind == "clip" else RamConfig).from_pretrained(folder)
+            refuse_foreign_weights(folder, getattr(found, "clip_config", found))
         if kind == "clip":
             model = RamModel.from_clip(name_or_path, config=dict(config or {}), **options)
         else:
