@@ -8,15 +8,17 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from transformers import CLIPConfig
 
 from .hub_errors import explain
 from .model.bundled import find_bundled
 from .model.checkpoint_kind import kind_of_checkpoint, read_json_object
-from .model.configuration_ram import check_field_names
+from .model.configuration_ram import RamConfig, check_field_names
 from .model.loaded_weights import PickleRefusedError, refuse_incomplete, refuse_nonsense
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
 from .model.processor_fit import refuse_misfit
+from .model.weight_files import refuse_foreign_weights
 
 # What a RAM checkpoint has fixed: its weights have this shape, or this value was only where they began.
 _FIXED_IN_A_CHECKPOINT = (
@@ -67,6 +69,9 @@ def load_model(
     except OSError as error:
         raise _in_one_line(os.fspath(name_or_path), error) from error
     with _telling("weights", name_or_path):
+        folder = find_bundled(os.fspath(name_or_path))
+        if os.path.isdir(folder):  # what comes from the Hub is looked at when it is here
+            refuse_foreign_weights(folder, _clip_beside(folder, kind))
         if kind == "clip":
             model = RamModel.from_clip(name_or_path, config=dict(config or {}), **options)
         else:
@@ -78,6 +83,14 @@ def load_model(
         processor = RamProcessor.from_pretrained(name_or_path, **where)
     refuse_misfit(processor, model.clip.config)
     return model, processor
+
+
+def _clip_beside(folder: str | os.PathLike[str], kind: str | None) -> CLIPConfig | None:
+    """The CLIP that a folder's configuration says its weights hold; None where they are adapters alone."""
+    if kind == "clip":
+        return CLIPConfig.from_pretrained(folder)
+    config = RamConfig.from_pretrained(folder)
+    return None if config.base_model_fingerprint is not None else config.clip_config
 
 
 def split_revision(

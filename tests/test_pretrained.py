@@ -1,5 +1,8 @@
 """A model by its name, and what can be set of it."""
 
+import json
+import resource
+
 import pytest
 import torch
 from PIL import Image
@@ -261,3 +264,102 @@ def test_a_tilde_is_the_home(clip_folder, monkeypatch):
     monkeypatch.setenv("HOME", str(clip_folder.parent))
     monkeypatch.setenv("USERPROFILE", str(clip_folder.parent))
     assert load_model(f"~/{clip_folder.name}")[0].config.ladder_tokens == 0
+
+
+# --- weights that are looked at before memory is spent ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["ram", "clip"])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int8, torch.bool])
+def test_weights_of_other_numbers_are_refused_by_name(request, kind, dtype):
+    folder = request.getfixturevalue(f"{kind}_folder")
+    rewrite(folder, lambda name, tensor: (name, tensor.to(dtype) if name.endswith("1.mlp.fc2.weight") else tensor))
+    with pytest.raises(
+        ValueError, match=r"must be floating point numbers, got \S*layers\.1\.mlp\.fc2\.weight \((I|BOOL)"
+    ):
+        load_model(folder)
+
+
+def change_towers(folder, kind, sizes):
+    content = json.loads((folder / "config.json").read_text())
+    towers = content if kind == "clip" else content["clip_config"]
+    for tower, fields in sizes.items():
+        towers[tower].update(fields)
+    (folder / "config.json").write_text(json.dumps(content))
+
+
+HUGE = [
+    {"vision_config": {"hidden_size": 2**16, "intermediate_size": 2**18, "num_attention_heads": 1024}},
+    {"vision_config": {"num_hidden_layers": 1024}},
+    {"vision_config": {"image_size": 2**14, "patch_size": 1}},
+    {"text_config": {"vocab_size": 2**24, "hidden_size": 2**16}},
+    {"text_config": {"intermediate_size": 2**18}},
+]
+
+
+@pytest.mark.parametrize("kind", ["ram", "clip"])
+@pytest.mark.parametrize("sizes", HUGE)
+def test_a_configuration_of_more_than_the_weights_costs_nothing(request, kind, sizes):
+    folder = request.getfixturevalue(f"{kind}_folder")
+    change_towers(folder, kind, sizes)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        ValueError, match=r"describes a CLIP of [0-9,]+ numbers, but its weights hold [0-9,]+: they do"
+    ):
+        load_model(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+@pytest.mark.parametrize("tower", ["vision_config", "text_config"])
+def test_a_billion_layers_cost_nothing(ram_folder, tower):
+    change_towers(ram_folder, "ram", {tower: {"num_hidden_layers": 10**9}})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"num_hidden_layers` must be between 1 and 1024"):
+        load_model(ram_folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+def write_index(folder, content):
+    (folder / "model.safetensors").rename(folder / "shard.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("shard", "message"),
+    [
+        ("../other/model.safetensors", "names '../other/model.safetensors', which is no file beside it"),
+        ("/etc/hostname", "names '/etc/hostname', which is no file beside it"),
+        ("..", "names '..', which is no file beside it"),
+        ("gone.safetensors", "names 'gone.safetensors', which is not there"),
+        (3, "names '3', which is not there"),
+    ],
+)
+def test_an_index_names_files_beside_it_alone(ram_folder, tiny_model, shard, message):
+    tiny_model.save_pretrained(ram_folder.parent / "other")
+    names = list(load_file(ram_folder / "model.safetensors"))
+    write_index(ram_folder, {"metadata": {}, "weight_map": dict.fromkeys(names, shard)})
+    with pytest.raises(ValueError, match=rf"model\.safetensors\.index\.json' {message}"):
+        load_model(ram_folder)
+
+
+@pytest.mark.parametrize("content", [{"metadata": {}}, {"weight_map": ["shard.safetensors"]}, {"weight_map": None}])
+def test_an_index_without_a_map_is_named(ram_folder, content):
+    write_index(ram_folder, content)
+    with pytest.raises(ValueError, match=r"index\.json' has no object `weight_map`"):
+        load_model(ram_folder)
+
+
+def test_shards_beside_their_index_are_read(ram_folder, tiny_model):
+    names = list(load_file(ram_folder / "model.safetensors"))
+    write_index(ram_folder, {"metadata": {}, "weight_map": dict.fromkeys(names, "shard.safetensors")})
+    model, _ = load_model(ram_folder)
+    assert torch.equal(model.ladder["4"].tokens, tiny_model.ladder["4"].tokens)
+
+
+def test_adapters_alone_are_no_model_that_is_too_small(clip_folder, tiny_processor, tmp_path):
+    model = RamModel.from_clip(clip_folder)
+    model.add_learned_tokens()
+    model.save_pretrained(tmp_path / "small", adapters_only=True)
+    tiny_processor.save_pretrained(tmp_path / "small")
+    joined, _ = load_model(tmp_path / "small")
+    assert all(torch.equal(value, joined.state_dict()[name]) for name, value in model.state_dict().items())

@@ -286,7 +286,7 @@ def _is_local(name: str | None) -> bool:
 
 
 def _last_layers(num_layers: int) -> list[int]:
-    return list(range(num_layers))[-_DEFAULT_NUM_LAYERS:]
+    return list(range(num_layers)[-_DEFAULT_NUM_LAYERS:])  # not written out first: it may be huge
 
 
 def _check_layers(name: str, layers: list[int] | None, num_layers: int, tower: str) -> None:
