@@ -261,7 +261,13 @@ def _batches(arguments: ClipPretrainingArguments, tokenizer: CLIPTokenizer, done
             loader = DataLoader(
                 pairs, batch_size=None, num_workers=arguments.num_workers, worker_init_fn=_leave_interruptions
             )
-            yield from itertools.islice(loader, end - max(first, done))
+            try:
+                yield from itertools.islice(loader, end - max(first, done))
+            except (ConnectionError, EOFError) as error:  # PyTorch has not noticed yet, and the pipe has
+                raise RuntimeError(
+                    f"A DataLoader worker was killed ({error or 'its pipe ended'}), maybe for want of memory; the "
+                    "same command goes on from the newest checkpoint."
+                ) from error
         first = end
 
 

@@ -25,6 +25,7 @@ from ..model.pixels import squash
 
 MAX_SECONDS = 120  # of one picture, in a worker process
 _WAIT_FOR_START = 60  # seconds
+_STARTS = 3  # of a process that ends as it starts
 
 
 class SquareSize(NamedTuple):
@@ -171,16 +172,21 @@ class _Worker:
         return ReadImage(path, None, f"decoding it took longer than {MAX_SECONDS} s")
 
     def _start(self) -> None:
-        self._connection, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_work, args=(theirs, self._size), daemon=True)
-        self._process.start()
-        theirs.close()  # so that its end is noticed
-        if not self._connection.poll(_WAIT_FOR_START):
-            raise RuntimeError(f"A process that decodes did not start within {_WAIT_FOR_START} s; try `--workers 0`.")
-        try:
-            self._connection.recv()
-        except EOFError:
-            raise RuntimeError("A process that decodes ended as it started; try `--workers 0`.") from None
+        for _ in range(_STARTS):  # it may be taken for want of memory here too
+            self._connection, theirs = self._context.Pipe()
+            process = self._context.Process(target=_work, args=(theirs, self._size), daemon=True)
+            process.start()
+            self._process = process  # not before: another thread ends what is there
+            theirs.close()  # so that its end is noticed
+            if not self._connection.poll(_WAIT_FOR_START):
+                raise RuntimeError(
+                    f"A process that decodes did not start within {_WAIT_FOR_START} s; try `--workers 0`."
+                )
+            with suppress(EOFError, OSError):
+                self._connection.recv()
+                return
+            self.stop()
+        raise RuntimeError("A process that decodes ended as it started; try `--workers 0`.")
 
     def kill(self) -> None:
         """End it for good."""

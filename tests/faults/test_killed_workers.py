@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -56,10 +57,10 @@ def test_tagging_goes_on_without_its_workers(model_folder, tmp_path):
     output = tmp_path / "tags.jsonl"
     words = ["--labels", ",".join(LABELS), "--model", model_folder, "--batch-size", 4, "--workers", 2]
     process = start("tag", tmp_path / "images", *words, "--output", output)
-    killed = kill_workers(process, output, 5, called="spawn_main")
+    killed = kill_workers(process, output, 3, called="spawn_main")
     errors = process.communicate(timeout=120)[1]
-    assert killed == 5
     assert process.returncode == 0, errors
+    assert killed == 3
     assert "600 pictures tagged, 0 failed" in errors
     assert [json.loads(line)["path"] for line in output.read_text().splitlines()] == [str(path) for path in paths]
 
@@ -68,14 +69,15 @@ def test_a_pretraining_without_its_worker_says_so_and_goes_on(tmp_path):
     """A worker of PyTorch's loader."""
     write_bare_source(tmp_path / "source")
     options = {**SIZES, "num_workers": 1, "batch_size": 12, "save_steps": 5, "source": str(tmp_path / "source")}
-    options |= {"stages": [{"steps": 60, "image_size": 32}], "output_dir": ""}
+    options |= {"stages": [{"steps": 120, "image_size": 32}], "output_dir": ""}
     (tmp_path / "clip.yaml").write_text(yaml.safe_dump(options))
     words = ["pretrain", "clip-on-scenes", "--config", tmp_path / "clip.yaml", "--output_dir"]
     process = start(*words, tmp_path / "run")
-    assert kill_workers(process, tmp_path / "run" / "metrics.jsonl", 1, called="ram_hf") == 1
+    killed = kill_workers(process, tmp_path / "run" / "metrics.jsonl", 1, called="ram_hf")
     errors = process.communicate(timeout=120)[1]
+    assert killed == 1, errors
     assert process.returncode == 1, errors
-    assert "ram-hf: error: DataLoader worker" in errors
+    assert re.search("^ram-hf: error: (A )?DataLoader worker .*(killed|exited)", errors, re.MULTILINE), errors
     for folder in ("run", "whole"):
         process = start(*words, tmp_path / folder)
         errors = process.communicate(timeout=120)[1]

@@ -255,6 +255,36 @@ def test_a_picture_that_workers_die_of_costs_no_other(tmp_path, monkeypatch):
     assert worker_processes() == []
 
 
+@pytest.mark.parametrize("deaths", [2, 3])
+def test_a_worker_that_is_killed_as_it_starts_is_started_again(tmp_path, monkeypatch, deaths):
+    paths = [str(path) for path in save_photographs(tmp_path, 3)]
+    context, started = reader._Worker._context, []
+
+    class Killed:
+        def __init__(self, **options):
+            self._process = context.Process(**options)
+            self.kill, self.join = self._process.kill, self._process.join
+
+        def start(self):
+            self._process.start()
+            started.append(self)
+            if len(started) <= deaths:
+                self.kill()
+
+    class Context:
+        Pipe, Process = context.Pipe, Killed
+
+    monkeypatch.setattr(reader._Worker, "_context", Context)
+    results = read_ahead(paths, SIZE, workers=1, ahead=1)
+    if deaths == 3:
+        with pytest.raises(RuntimeError, match="ended as it started; try `--workers 0`"):
+            list(results)
+    else:
+        assert [result.error for result in results] == [None] * 3
+    assert len(started) == 3
+    assert worker_processes() == []
+
+
 def test_a_picture_that_takes_forever_is_given_up(tmp_path, monkeypatch):
     paths = [str(path) for path in save_photographs(tmp_path, 3)]
     results = read_ahead(paths, SIZE, workers=1, ahead=1)
