@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from .fonts import font_for
 
 # Viridis (CC0, https://bids.github.io/colormap) at nine even steps: equal steps of heat look equally large.
 _VIRIDIS = np.array(
@@ -108,7 +110,7 @@ def _plate(
     limit: tuple[int, int],
 ) -> None:
     """Text on a plate of colour, moved inside the image where it would stick out."""
-    font = _font(round(unit * 0.8))
+    font = font_for(text, round(unit * 0.8))
     text = _fitting(text, font, limit[0] - unit)
     width, height = font.getlength(text) + unit * 0.5, unit * 1.1
     x, y = min(corner[0], limit[0] - width), min(corner[1], limit[1] - height)
@@ -119,7 +121,7 @@ def _plate(
 
 def _legend(tags: Sequence[Mapping[str, Any]], unit: int, height: int) -> Image.Image:
     """The labels with their scores, a bar each; as many as fit beside the image, at least three."""
-    font = _font(unit)
+    numbers = font_for("0", unit)
     width, row = unit * 15, round(unit * 1.9)
     shown = tags[: max(3, (height - unit) // row)]
     panel = Image.new("RGB", (width, max(1, unit + row * len(shown))), _PAPER)
@@ -127,9 +129,9 @@ def _legend(tags: Sequence[Mapping[str, Any]], unit: int, height: int) -> Image.
     largest = max((float(tag["score"]) for tag in shown), default=1.0) or 1.0
     for number, tag in enumerate(shown):
         y, score = unit // 2 + number * row, float(tag["score"])
-        text = _fitting(str(tag["label"]), font, width - unit * 5)
-        draw.text((unit, y), text, fill=_INK, font=font)
-        draw.text((width - unit, y), f"{score:.3f}", fill=_INK, font=font, anchor="ra")
+        font = font_for(str(tag["label"]), unit)
+        draw.text((unit, y), _fitting(str(tag["label"]), font, width - unit * 5), fill=_INK, font=font)
+        draw.text((width - unit, y), f"{score:.3f}", fill=_INK, font=numbers, anchor="ra")
         bar, top = (unit, width - unit), y + round(unit * 1.3)
         draw.rectangle((bar[0], top, bar[1], top + unit // 4), fill=_FAINT)
         end = bar[0] + round((bar[1] - bar[0]) * score / largest)
@@ -150,7 +152,7 @@ def _heat_maps(
     grey = image.resize((tile_width, tile_height), Image.Resampling.LANCZOS).convert("L").convert("RGB")
     row = tile_height + round(unit * 1.6)
     panel = Image.new("RGB", (width, gap + -(-len(hot) // _MAPS_IN_A_ROW) * row + round(unit * 1.8)), _PAPER)
-    draw, font = ImageDraw.Draw(panel), _font(round(unit * 0.8))
+    draw, size = ImageDraw.Draw(panel), round(unit * 0.8)
     for place, (number, tag) in enumerate(hot):
         x, y = gap + place % _MAPS_IN_A_ROW * (tile_width + gap), gap + place // _MAPS_IN_A_ROW * row
         panel.paste(_under_heat(grey, tag["heat_map"]), (x, y))
@@ -158,10 +160,12 @@ def _heat_maps(
             (x, y + tile_height, x + tile_width - 1, y + tile_height + unit // 5),
             fill=_COLOURS[number % len(_COLOURS)],
         )
-        text = _fitting(f"{tag['label']} {float(tag['score']):.3f}", font, tile_width)
-        draw.text((x, y + tile_height + unit // 4), text, fill=_INK, font=font)
+        text = f"{tag['label']} {float(tag['score']):.3f}"
+        font = font_for(text, size)
+        draw.text((x, y + tile_height + unit // 4), _fitting(text, font, tile_width), fill=_INK, font=font)
     bar_width, top = unit * 8, panel.height - round(unit * 1.3)
     bar = heat_to_colours(np.linspace(0, 1, bar_width))[None].repeat(max(2, unit // 2), axis=0)
+    font = font_for("nothing of the label", size)
     draw.text((gap, top), "nothing of the label", fill=_INK, font=font)
     x = gap + round(font.getlength("nothing of the label")) + unit // 2
     panel.paste(Image.fromarray(bar), (x, top + unit // 4))
@@ -175,10 +179,6 @@ def _under_heat(image: Image.Image, heat_map: Any) -> Image.Image:
         raise ValueError(f"`heat_map` must be finite, of shape (rows, columns), got shape {heat.shape}.")
     smooth = Image.fromarray(heat).resize(image.size, Image.Resampling.BICUBIC)
     return Image.blend(image, Image.fromarray(heat_to_colours(np.asarray(smooth))), _HEAT_OPACITY)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
 
 
 def _fitting(text: str, font: Any, width: float) -> str:

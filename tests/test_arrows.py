@@ -42,7 +42,8 @@ ARROWS = {
     },
     "evaluation": {"data", "model", "atomic", "pretrained", "option_types", "uploads"},
     "conversion": {"data", "model", "atomic", "option_types"},
-    "visualize": {"model", "atomic"},
+    "visualize": {"model", "atomic", "fonts"},
+    "fonts": set(),
     "scenes": {"data", "atomic", "interruption", *MODEL_WITHOUT_TORCH, "option_types"},
     "data": {
         "atomic",
