@@ -18,6 +18,9 @@ LEFT_OUT = {
     "a rule of style: `label_template` of a call stands in for the processor's own, and is seen in the signature": (
         "test_call_arguments_not_in_attributes",
     ),
+    "it looks into the first base alone, which here is what gives a pushed folder its card; CLIP's skips it": (
+        "test_replacement_offsets",
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from tests.conftest import LABELS
 from tests.pretraining.drawn_photographs import write_files, write_words
 from tests.pretraining.test_photo_clip import SIZES as PHOTO_SIZES
 from tests.pretraining.test_photo_clip import WEIGHTS
+from tests.pretraining.test_scene_clip import OPTIONS as SCENE_OPTIONS
 from tests.pretraining.test_scene_clip import SIZES as SCENE_SIZES
 from tests.scene_source import write_bare_source
 from tests.tagging.hostile import save_photographs
@@ -111,7 +112,7 @@ def _write_rows(folder: Path, images: list[Path]) -> None:
 def _write_configurations(folder: Path, clip_options: dict) -> None:
     train = {**clip_options, "max_steps": 6, "save_steps": 2, "keep_checkpoints": 1, "shuffle_buffer": 4}
     stages = [{"steps": 3, "image_size": 32}]
-    scenes = {**SCENE_SIZES, "stages": stages, "save_steps": 1, "source": "", "output_dir": ""}
+    scenes = {**SCENE_OPTIONS, "sizes": SCENE_SIZES, "stages": stages, "save_steps": 1, "source": "", "output_dir": ""}
     photos = {
         **{"photographs": str(folder / "photographs"), "teacher": str(folder / "teacher")},
         **{"words": str(folder / "photos"), "output_dir": "", "total_steps": 3, "decay_steps": 1},

@@ -24,7 +24,7 @@ _MIDDLE = {
     "prepare": "data.command.write_shards",
     "scenes": "scenes.corpus.write_scenes",
     "convert": "conversion.original_checkpoint.convert_original_checkpoint",
-    "clip-on-scenes": "pretraining.scene_clip._make_processor",
+    "clip-on-scenes": "pretraining.scene_clip.make_processor",
     "photographs": "pretraining.photographs._write_pixels",
     "teacher": "pretraining.teacher.compute_teacher_features",
     "clip-on-photographs": "pretraining.photo_clip._read_bank",
