@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import LABELS
 from tests.faults.fork_server import ROOT
-from tests.pretraining.test_scene_clip import SIZES
+from tests.pretraining.test_scene_clip import OPTIONS, SIZES
 from tests.scene_source import write_bare_source
 from tests.tagging.hostile import save_photographs
 
@@ -68,7 +68,14 @@ def test_tagging_goes_on_without_its_workers(model_folder, tmp_path):
 def test_a_pretraining_without_its_worker_says_so_and_goes_on(tmp_path):
     """A worker of PyTorch's loader."""
     write_bare_source(tmp_path / "source")
-    options = {**SIZES, "num_workers": 1, "batch_size": 12, "save_steps": 5, "source": str(tmp_path / "source")}
+    options = {
+        **OPTIONS,
+        "num_workers": 1,
+        "batch_size": 12,
+        "save_steps": 5,
+        "sizes": SIZES,
+        "source": str(tmp_path / "source"),
+    }
     options |= {"stages": [{"steps": 120, "image_size": 32}], "output_dir": ""}
     (tmp_path / "clip.yaml").write_text(yaml.safe_dump(options))
     words = ["pretrain", "clip-on-scenes", "--config", tmp_path / "clip.yaml", "--output_dir"]
