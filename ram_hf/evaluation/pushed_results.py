@@ -3,10 +3,14 @@
 import tempfile
 from pathlib import Path
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import RemoteEntryNotFoundError
+
 from ..data.sources import DatasetSpec
+from ..hub_errors import plain_errors
 from ..model.card import read_card, with_results
 from ..model.eval_results import results_of_report
-from ..uploads import Tell, plain_errors, upload
+from ..uploads import Tell, upload
 from .report import EvaluationReport
 from .report_file import report_content
 
@@ -32,9 +36,6 @@ def push_results(
         ConnectionError, FileNotFoundError, PermissionError, ValueError: see [`plain_errors`], and where the card that
             is there cannot be read.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import RemoteEntryNotFoundError
-
     with plain_errors(repo), tempfile.TemporaryDirectory() as temporary:
         try:
             text = Path(hf_hub_download(repo, _CARD)).read_bytes().decode("utf-8-sig")

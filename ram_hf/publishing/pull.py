@@ -48,15 +48,13 @@ def pull(repo: str, revision: str | None = None) -> list[Path]:
     Raises:
         ValueError: when it is neither a RAM nor a CLIP, has no weights but pickles, or its adapters do not name their
             CLIP.
-        HfHubHTTPError: (of huggingface_hub) when the Hub refuses.
+        ConnectionError, FileNotFoundError, PermissionError, ValueError: see [`plain_errors`].
     """
-    from huggingface_hub import snapshot_download
-
     from ..model.checkpoint_kind import kind_of_checkpoint, read_json_object
-    from ..pretrained import split_revision
+    from ..model.hub_names import split_revision
 
     name, revision = split_revision(repo, revision)
-    folder = Path(snapshot_download(str(name), revision=revision, ignore_patterns=_LEFT_OUT))
+    folder = _fetch(str(name), revision)
     kind_of_checkpoint(folder)
     if not any(folder.glob("*.safetensors")):
         raise ValueError(f"{name!r} holds no weights as safetensors; pickles are never opened, so none are fetched.")
@@ -66,7 +64,16 @@ def pull(repo: str, revision: str | None = None) -> list[Path]:
     base, commit = config.get("base_model_name_or_path"), config.get("base_model_revision")
     if base is None:
         raise ValueError(f"{name!r} holds adapters alone and does not name their CLIP: it lay in a folder.")
-    return [folder, Path(snapshot_download(base, revision=commit, ignore_patterns=_LEFT_OUT))]
+    return [folder, _fetch(base, commit)]
+
+
+def _fetch(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    from ..hub_errors import plain_errors
+
+    with plain_errors(name):
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=_LEFT_OUT))
 
 
 __all__ = ["add_arguments", "pull", "run"]

@@ -5,12 +5,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from ..hub_errors import plain_errors
 from ..model.bundled import find_bundled
 from ..model.checkpoint_kind import kind_of_checkpoint
 from ..model.pipeline_ram import RamTaggingPipeline
 from ..model.pushing import renew_card
 from ..pretrained import load_model
-from ..uploads import Tell, open_repo, plain_errors, refuse_without_token, upload
+from ..uploads import Tell, open_repo, refuse_without_token, upload
 
 _BESIDE_THE_MODEL = ("README.md", "LICENSE*", "NOTICE*")
 

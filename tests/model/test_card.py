@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ram_hf.model.card import generated_part, has_own_words, make_card, read_card, with_results
 from ram_hf.model.eval_results import merged_results, results_of_report
-from ram_hf.model.hub_names import hub_id
+from ram_hf.model.hub_names import hub_id, intended_id, split_revision
 from ram_hf.model.run_record import RunRecord, read_run
 
 TOP_3 = {"OP@3": 0.4, "OR@3": 0.3, "OF1@3": 0.343, "CP@3": 0.4, "CR@3": 0.2, "CF1@3": 0.27}
@@ -232,3 +232,38 @@ def test_a_folder_is_no_name_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert hub_id("runs/mine") is None
     assert hub_id("runs/other") == "runs/other"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("https://huggingface.co/user/repo", "user/repo"),
+        ("huggingface.co/datasets/user/repo/tree/main", "user/repo"),
+        ("https://hf.co/user/repo/", "user/repo"),
+        ("user/repo/", "user/repo"),
+        (" user/repo ", "user/repo"),
+        ("user/my repo", "user/my-repo"),
+        ("user/repo", None),
+        ("/home/user", None),
+        ("./user/repo/", None),
+        ("shards/of/mine", None),
+    ],
+)
+def test_what_name_was_meant(written, expected):
+    assert intended_id(written) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("user/repo@v1", ("user/repo", "v1")),
+        ("gpt2@refs/pr/1", ("gpt2", "refs/pr/1")),
+        ("user/repo", ("user/repo", None)),
+        ("/data/of@home", ("/data/of@home", None)),
+        ("runs/of/me@home", ("runs/of/me@home", None)),
+    ],
+)
+def test_a_revision_in_a_name(written, expected):
+    assert split_revision(written, None) == expected
+    with pytest.raises(ValueError, match="names a revision, and so does"):
+        split_revision("user/repo@v1", "main")

@@ -36,7 +36,7 @@ def test_a_revision_is_named_with_the_model(repo, tmp_path, capsys):
     Image.new("RGB", (40, 40)).save(tmp_path / "image.png")
     assert cli.main(["tag", str(tmp_path / "image.png"), "--labels", "dog, cat", "--model", "user/repo@v1"]) == 0
     assert cli.main(["tag", str(tmp_path / "image.png"), "--labels", "dog, cat", "--model", "user/repo@v3"]) == 1
-    assert "There is no such branch, tag or commit" in capsys.readouterr().err
+    assert "There is no branch, tag or commit 'v3' of 'user/repo'" in capsys.readouterr().err
 
 
 def test_what_was_pulled_is_used_without_a_network(repo, hub, monkeypatch, capsys):
@@ -97,7 +97,7 @@ def test_a_download_that_breaks_off_goes_on(repo, hub, monkeypatch, capsys):
     assert cli.main(["pull", "user/repo"]) == 1
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("ram-hf: error: The connection to the Hub broke off")
-    assert told.endswith("Run the same again: files that have arrived whole are kept.")
+    assert told.endswith("Run the same again: what has arrived whole is kept.")
     there = {each.path for each in fetched(hub.requests[start:]) if "/resolve/" in each.path}
     hub.failures.clear()
     start = len(hub.requests)

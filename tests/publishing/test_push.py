@@ -162,7 +162,7 @@ def test_an_empty_template_gives_way(logged_in, tiny_model):
         (["{folder}/clip", REPO], "holds a CLIP and no RAM model"),
         ([REPO, "{folder}"], "`ram-hf push FOLDER REPO`, in this order"),
         (["{folder}", "user/my street"], "No repository can be named 'user/my street': it is 'owner/name'"),
-        (["{folder}", "someone/street"], "Your token may not do this"),
+        (["{folder}", "someone/street"], "Your token may not write to 'someone/street'"),
         (["{folder}", REPO, "--privat"], "Did you mean '--private'"),
     ],
 )
@@ -201,7 +201,7 @@ def test_a_broken_upload_goes_on_when_run_again(logged_in, trained, capsys, monk
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
     logged_in.fail(503, "/commit/", times=99)
     assert push(trained, REPO) == 1
-    assert "Run the same command again" in capsys.readouterr().err
+    assert "Run the same again" in capsys.readouterr().err
     logged_in.failures.clear()
     sent = len(logged_in.requests)
     assert push(trained, REPO) == 0
