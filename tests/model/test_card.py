@@ -68,7 +68,7 @@ def test_metadata_is_what_the_hub_reads(card):
 
 def test_the_text_tells_of_the_run(card):
     text = generated_part(card)
-    assert "[me/street](https://huggingface.co/datasets/me/street), with 3 labels, 300 steps (torch 2.9.0)" in text
+    assert "[me/street](https://huggingface.co/datasets/me/street), with 3 labels, in 300 steps (torch 2.9.0)" in text
     block = re.search(r"```yaml\n(.*?)```", text, flags=re.DOTALL).group(1)
     assert yaml.safe_load(block) == dict(make_run().arguments)
     assert "<summary>3 seen in training</summary><p>dog, red_car, a *tree* &amp; &lt;b&gt;</p>" in text
