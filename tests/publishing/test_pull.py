@@ -1,5 +1,8 @@
 """`ram-hf pull`, and a model by its name and revision: from the Hub, and then without a network."""
 
+import errno
+import os
+
 import pytest
 import torch
 from huggingface_hub import HfApi, constants
@@ -106,3 +109,28 @@ def test_a_download_that_breaks_off_goes_on(repo, hub, monkeypatch, capsys):
     assert there
     assert not there & set(again)
     assert local_temperature("user/repo") == 0.5
+
+
+def test_a_full_disk_is_named_with_what_is_kept(repo, capsys, monkeypatch):
+    def fill(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fill)
+    assert cli.main(["pull", "user/repo"]) == 1
+    told = capsys.readouterr().err
+    assert f"Cannot write {constants.HF_HUB_CACHE!r}: No space left on device. Make room" in told
+    assert "what has arrived is kept" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ram-tiny", "'ram-tiny' comes with the package"),
+        ("https://huggingface.co/user/repo", "Did you mean 'user/repo'?"),
+        ("user/repo/", "Did you mean 'user/repo'?"),
+        ("user/rep", "The Hub has no model 'user/rep', or none that you may see. Check the name"),
+    ],
+)
+def test_what_cannot_be_pulled_is_told(repo, capsys, name, message):
+    assert cli.main(["pull", name]) == 1
+    assert message in capsys.readouterr().err
