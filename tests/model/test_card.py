@@ -2,11 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.repocard_data import model_index_to_eval_results
 
+from ram_hf.model import bundled
 from ram_hf.model.card import generated_part, has_own_words, make_card, read_card, with_results
 from ram_hf.model.eval_results import merged_results, results_of_report
 from ram_hf.model.hub_names import hub_id, intended_id, split_revision
@@ -75,7 +78,7 @@ def test_the_text_tells_of_the_run(card):
     assert "<summary>1 unseen</summary><p>zebra</p>" in text
     assert "| mAP | - | 42.5 |" in text
     assert "32 x 32 pixels" in text
-    assert 'candidate_labels=["dog", "red_car", "a *tree* & <b>"]' in text
+    assert text.count('labels = ["dog", "red_car", "a *tree* & <b>"]\n') == 2
     for heading in ("Use", "What a score means", "Results", "Training", "Labels", "Limits", "Citation"):
         assert text.count(f"## {heading}\n") == 1
 
@@ -267,3 +270,14 @@ def test_a_revision_in_a_name(written, expected):
     assert split_revision(written, None) == expected
     with pytest.raises(ValueError, match="names a revision, and so does"):
         split_revision("user/repo@v1", "main")
+
+
+def test_results_of_the_bundled_model_are_valid_for_the_hub():
+    """What huggingface_hub reads out of the card is what it writes into one, and model_card.md has these."""
+    text = (Path(bundled.__file__).parents[1] / "bundled" / "ram-tiny" / "README.md").read_text()
+    results = read_card(text, "ram-tiny").data.eval_results
+    again = ModelCardData(model_name="ram-tiny", eval_results=results).to_dict()["model-index"]
+    assert model_index_to_eval_results(again) == ("ram-tiny", results)
+    assert again == yaml.safe_load(text.split("---\n")[1])["model-index"]
+    by_name = {result.metric_name: result.metric_value for result in results}
+    assert (by_name["ZSL mAP"], by_name["GZSL mAP"]) == (0.3327, 0.4393)
