@@ -324,7 +324,7 @@ def telling_no_room(target: str | os.PathLike, kept: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM or isinstance(error, NoRoomError):
+        if error.errno is None or error.errno not in _NO_ROOM or isinstance(error, NoRoomError):
             raise
         raise NoRoomError(error.errno, target, kept) from error
 

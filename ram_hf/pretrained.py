@@ -139,10 +139,7 @@ def _in_one_line(name: str, error: OSError) -> OSError:
     if is_path or isinstance(error.__cause__, HFValidationError):
         return FileNotFoundError(f"There is no model {name!r}: no such folder, and a Hub id looks like 'owner/name'.")
     if isinstance(error.__cause__, RepositoryNotFoundError) and not isinstance(error.__cause__, GatedRepoError):
-        return FileNotFoundError(
-            f"There is no model {name!r}: no such folder, and the Hub has none of that name that you may read "
-            "(`hf auth login` opens private and gated ones)."
-        )
+        return FileNotFoundError(f"There is no model {name!r}: no such folder. {explain(error)}")
     if explanation := explain(error):
         return ConnectionError(f"The model {name!r} is neither a folder nor in the cache. {explanation}")
     return ConnectionError(

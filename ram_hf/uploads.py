@@ -1,6 +1,7 @@
 """Folders and files to the Hub, with its refusals told in one line each."""
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,11 @@ from .model.suggestions import did_you_mean
 
 RepoType = Literal["model", "dataset"]
 Tell = Callable[[str], None]
+
+
+def tell_on_stderr(line: str) -> None:
+    """What commands hand in as `tell`."""
+    sys.stderr.write(f"{line}\n")
 
 
 def open_repo(repo: str, repo_type: RepoType = "model", *, private: bool = False, revision: str | None = None) -> str:
@@ -100,7 +106,9 @@ def refuse_without_token(repo: str) -> None:
     with plain_errors(repo):
         validate_repo_id(repo)
     if get_token() is None:
-        raise PermissionError(f"There is no token for the Hub, so nothing can go to {repo!r}: {LOG_IN}.")
+        raise PermissionError(
+            f"There is no token for the Hub, so nothing can go to {repo!r}: {LOG_IN}; give it write access."
+        )
 
 
 def refuse_missing_repo(repo: str, repo_type: RepoType = "model") -> None:
@@ -125,4 +133,4 @@ def _size(num_bytes: float) -> str:
     return f"{num_bytes:.3g} GB"
 
 
-__all__ = ["open_repo", "refuse_missing_repo", "refuse_without_token", "upload"]
+__all__ = ["open_repo", "refuse_missing_repo", "refuse_without_token", "tell_on_stderr", "upload"]

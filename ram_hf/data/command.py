@@ -172,7 +172,7 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
 
 def _push(folder: Path, repo: str, *, private: bool) -> str:
     """Send the shards, and not `report.json`, which may name files of this machine; returns the address."""
-    from ..uploads import open_repo, upload
+    from ..uploads import open_repo, tell_on_stderr, upload
 
     name = open_repo(repo, "dataset", private=private)
     return upload(
@@ -181,7 +181,7 @@ def _push(folder: Path, repo: str, *, private: bool) -> str:
         "dataset",
         message="Upload shards",
         leave_out=("report.json",),
-        tell=lambda line: print(line, file=sys.stderr),  # noqa: T201
+        tell=tell_on_stderr,
     )
 
 
