@@ -8,6 +8,7 @@ import io
 import itertools
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         if _DEBUG in argv:
-            raise
+            sys.stderr.write(_traceback())
         message = " ".join(_message(error).split()) or type(error).__name__  # some libraries' messages are paragraphs
         sys.stderr.write(f"ram-hf: error: {message}\n")
         return 2 if isinstance(error, UsageError) else 1
@@ -61,11 +62,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _message(error: Exception) -> str:
     if "huggingface_hub" not in sys.modules:
         return str(error)
-    from .hub_errors import explain, redacted
+    from .hub_errors import PLAIN, explain, redacted
 
-    # An error of Python's own type is ours, and says already what it means.
-    is_ours = type(error) in (ValueError, FileNotFoundError, ConnectionError)
-    return redacted((None if is_ours else explain(error)) or str(error))
+    return redacted((None if type(error) in PLAIN else explain(error)) or str(error))
+
+
+def _traceback() -> str:
+    """Of the error at hand; without the tokens that may stand in what the Hub's client raises."""
+    text = traceback.format_exc()
+    if "huggingface_hub" not in sys.modules:
+        return text
+    from .hub_errors import redacted
+
+    return redacted(text)
 
 
 def _open_streams() -> None:
