@@ -1,5 +1,6 @@
 """Whole runs, most of them in processes of their own, as a user starts them."""
 
+import fcntl
 import json
 import signal
 import time
@@ -416,6 +417,20 @@ def test_sharded_training_is_refused(options, monkeypatch):
     monkeypatch.setattr("ram_hf.training.accelerators._SHARDED", (DistributedType.NO,))
     with pytest.raises(ValueError, match="Accelerate is configured for NO, but a run keeps the whole model"):
         train(RamTrainingArguments(**options))
+
+
+def test_what_a_killed_run_had_begun_to_write_is_removed(options):
+    folder = Path(options["output_dir"])
+    begun = [folder / ".ram_hf-1-0.unfinished", folder / "best" / ".ram_hf-1-7.unfinished"]
+    for path in begun:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with begun[0].open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        train(RamTrainingArguments(**{**options, "max_steps": 1}))
+        assert [path.exists() for path in begun] == [True, False]  # another process writes the first
+    train(RamTrainingArguments(**{**options, "max_steps": 2}))
+    assert not begun[0].exists()
 
 
 def test_two_runs_do_not_share_a_folder(options):
