@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.conftest import LABELS
-from tests.faults.fork_server import ROOT
+from tests.fork_server import ROOT
 from tests.pretraining.test_scene_clip import OPTIONS, SIZES
 from tests.scene_source import write_bare_source
 from tests.tagging.hostile import save_photographs
