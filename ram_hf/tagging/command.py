@@ -4,7 +4,6 @@ import argparse
 import itertools
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
     from .tagger import Tagger
     from .vocabulary import Vocabulary
 
-_DEFAULT_TOP_K = 5
-_FEW = 8  # pictures that are decoded in this process: starting others takes longer
-_MOST_WORKERS = 8
+_FEW = 8  # pictures, which need no bar
 _SHOWN_FAILURES = 10
 
 _DESCRIPTION = """\
@@ -87,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top-k",
         type=whole_number(1),
         metavar="N",
-        help=f"at most N labels found in a picture (default: {_DEFAULT_TOP_K}, without end with a threshold)",
+        help="at most N labels found in a picture (default: 5, without end with a threshold)",
     )
     tags.add_argument("--threshold", type=share, metavar="T", help="only labels that score at least T, from 0 to 1")
     tags.add_argument(
@@ -156,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
     # All that can be wrong with the command is found before the model is loaded.
     _refuse_what_has_no_effect(args)
     vocabulary, notes = read_vocabulary(args.labels, args.labels_file, stdin=sys.stdin.buffer)
-    options = TagOptions(vocabulary, _top_k(args, vocabulary), args.threshold)
+    options = TagOptions.of(vocabulary, args.top_k, args.threshold)
     if args.sidecar == "txt":
         _refuse_separators(vocabulary)
     found = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None, exclude=args.exclude)
@@ -199,13 +196,6 @@ def _refuse_separators(vocabulary: "Vocabulary") -> None:
         if separator in name:
             mark = "a comma" if separator == "," else repr(separator)
             raise ValueError(f"The label {name!r} holds {mark}, which separates labels in a .txt file.")
-
-
-def _top_k(args: argparse.Namespace, vocabulary: "Vocabulary") -> int | None:
-    if args.top_k is None and args.threshold is None and not vocabulary.has_every_threshold:
-        return _DEFAULT_TOP_K
-    top_k: int | None = args.top_k
-    return top_k
 
 
 def _idle_options(args: argparse.Namespace, found: "FoundImages", vocabulary: "Vocabulary") -> list[str]:
@@ -303,19 +293,10 @@ def _tag_batch(tagger: "Tagger", batch: Sequence["ReadImage"]) -> Sequence["Tagg
 
 
 def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
-    import torch
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # weights load in a moment, and this is about pictures
-    for library in (logging, hub_logging):  # what goes wrong becomes an error of one line
-        library.set_verbosity_error()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities that matter only where they become errors
-    from ..pretrained import load_model
+    from .loading import load_quietly, pick_device
     from .tagger import Tagger
 
-    model, processor = load_model(args.model)
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    model, processor = load_quietly(args.model)
     return Tagger(
         model,
         processor,
@@ -323,7 +304,7 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
         label_template=args.prompt_template,
         top_k=options.top_k,
         threshold=options.threshold,
-        device=(accelerator or "cpu") if args.device == "auto" else args.device,
+        device=pick_device(args.device),
         with_heat_maps=args.overlay is not None,
     )
 
@@ -355,13 +336,9 @@ def _make_sidecars(args: argparse.Namespace, options: "TagOptions", paths: Seque
 
 
 def _num_workers(args: argparse.Namespace, num_images: int) -> int:
-    if args.workers is not None:
-        return args.workers
-    if num_images <= _FEW:
-        return 0
-    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
-    num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(num_cores, _MOST_WORKERS)
+    from .reader import num_workers_for
+
+    return num_workers_for(num_images) if args.workers is None else args.workers
 
 
 def _progress_bar(args: argparse.Namespace, work: _Work) -> "tqdm":

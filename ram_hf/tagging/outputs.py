@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 from .paths import escape_path
 from .vocabulary import Vocabulary
 
+DEFAULT_TOP_K = 5
+
 
 class TaggedImage(NamedTuple):
     """A picture's tags, or why there are none.
@@ -64,6 +66,13 @@ class TagOptions(NamedTuple):
     top_k: int | None
     threshold: float | None
 
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, top_k: int | None, threshold: float | None) -> "TagOptions":
+        """Options as they are given, where neither number need be: tags are few by one of them."""
+        if top_k is None and threshold is None and not vocabulary.has_every_threshold:
+            top_k = DEFAULT_TOP_K
+        return cls(vocabulary, top_k, threshold)
+
     @property
     def mark(self) -> str:
         """Letters and digits that stand for these options, for outputs that do not show them."""
@@ -107,4 +116,4 @@ def _rounded(score: float) -> float:
     return float(f"{score:.6g}")
 
 
-__all__ = ["Output", "TagOptions", "TaggedImage"]
+__all__ = ["DEFAULT_TOP_K", "Output", "TagOptions", "TaggedImage"]

@@ -14,6 +14,8 @@ from ..model.regions import heat_map
 from .reader import SquareSize
 from .vocabulary import Vocabulary
 
+_NAMES_AT_ONCE = 1024
+
 
 class Tagger:
     """A model with its label list encoded: calling it tags a batch.
@@ -51,8 +53,7 @@ class Tagger:
         self.vocabulary = vocabulary
         self.top_k, self.threshold = top_k, threshold
         self.with_heat_maps = with_heat_maps
-        with torch.inference_mode():
-            self._label_features = candidate_features(model, processor, vocabulary, label_template)
+        self._label_features = candidate_features(model, processor, vocabulary, label_template)
 
     @property
     def square(self) -> SquareSize:
@@ -77,15 +78,22 @@ class Tagger:
         """
         if not pixels:
             return []
+        output = self._match(pixels)
+        plans = output.transport_plan.float().cpu().numpy() if self.with_heat_maps else [None] * len(pixels)
+        return [self._tags(*of_one) for of_one in zip(_scores_of(output), plans, strict=True)]
+
+    @torch.inference_mode()
+    def score(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+        """Scores of the vocabulary's columns, shape (pictures, columns), of pixels as above."""
+        return _scores_of(self._match(pixels))
+
+    def _match(self, pixels: Sequence[np.ndarray]) -> Any:
         inputs = self.processor.image_processor(list(pixels), do_resize=False, return_tensors="pt")
-        output = self.model(
+        return self.model(
             inputs["pixel_values"].to(self._label_features.device),
             label_features=self._label_features,
             output_transport_plan=self.with_heat_maps,
         )
-        plans = output.transport_plan.float().cpu().numpy() if self.with_heat_maps else [None] * len(pixels)
-        scores = output.scores.float().cpu().numpy()
-        return [self._tags(*of_one) for of_one in zip(scores, plans, strict=True)]
 
     def _tags(self, scores: np.ndarray, plan: np.ndarray | None) -> list[dict[str, Any]]:
         """Tags of one image by its scores (columns,) and its plan (P, columns)."""
@@ -112,8 +120,23 @@ def candidate_features(
         ValueError: when a name is too long for the model.
     """
     names = [name for each in vocabulary.candidates for name in each]
-    features = model.get_label_features(**processor(labels=names, label_template=label_template).to(model.device))
+    features = encode_names(model, processor, names, label_template)
     return torch.stack([_joined(each) for each in features.split(list(map(len, vocabulary.candidates)))])
+
+
+def encode_names(
+    model: RamModel, processor: RamProcessor, names: Sequence[str], label_template: str | None = None
+) -> Tensor:
+    """Label features of names, not normalised, shape (names, D), some of them at once: a list may be long."""
+    parts = [names[begin : begin + _NAMES_AT_ONCE] for begin in range(0, len(names), _NAMES_AT_ONCE)]
+    with torch.inference_mode():
+        inputs = (processor(labels=part, label_template=label_template).to(model.device) for part in parts)
+        return torch.cat([model.get_label_features(**each) for each in inputs])
+
+
+def _scores_of(output: Any) -> np.ndarray:
+    scores: np.ndarray = output.scores.float().cpu().numpy()
+    return scores
 
 
 def _joined(features: Tensor) -> Tensor:
@@ -125,4 +148,4 @@ def _joined(features: Tensor) -> Tensor:
     return (direction * lengths.mean()).to(features.dtype)
 
 
-__all__ = ["Tagger", "candidate_features"]
+__all__ = ["Tagger", "candidate_features", "encode_names"]

@@ -104,6 +104,16 @@ class Vocabulary(VocabularyFields):
         Raises:
             ValueError: when the number of scores is wrong, or one is not finite.
         """
+        tags = {name: Tag(name, 1.0, None) for name in self._forced}
+        for column in self.found(scores, top_k=top_k, threshold=threshold):
+            for name in self._given[column]:
+                tags.setdefault(name, Tag(name, float(scores[column]), column))
+        return list(tags.values())
+
+    def found(
+        self, scores: Sequence[float] | np.ndarray, *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[int]:
+        """The columns that [`report`] is made of, best first; arguments and errors as there."""
         scores = np.asarray(scores, dtype=np.float64)
         if scores.shape != (len(self.candidates),):
             raise ValueError(f"There are {len(self.candidates)} columns, and scores of shape {scores.shape}.")
@@ -112,26 +122,29 @@ class Vocabulary(VocabularyFields):
                 "The scores of an image are not finite: the model's weights or numbers are broken, or too large for "
                 "its precision (try float32)."
             )
-        tags = {name: Tag(name, 1.0, None) for name in self._forced}
         least = np.where(np.isnan(self._thresholds), self._general(threshold), self._thresholds)
         passing = np.flatnonzero(scores >= least)
-        found: set[str] = set()
+        names: set[str] = set()
+        columns = []
         # Equal scores by name, so that the order of the labels changes nothing.
-        for column in passing[np.lexsort((self._ranks[passing], -scores[passing]))]:
+        for column in passing[np.lexsort((self._ranks[passing], -scores[passing]))].tolist():
             own = self._own[column]
-            if own is not None and own not in found:
-                if len(found) == top_k:
+            if own is not None and own not in names:
+                if len(names) == top_k:
                     break
-                found.add(own)
-            for name in self._given[column]:
-                tags.setdefault(name, Tag(name, float(scores[column]), int(column)))
-        return list(tags.values())
+                names.add(own)
+            columns.append(column)
+        return columns
+
+    def gives(self, column: int) -> tuple[str, ...]:
+        """The names to show that a column reports: its own, then what that implies; none of the background."""
+        return self._given[column]
 
     def most_tags(self, top_k: int | None) -> int:
         """How many tags a picture can have."""
         if top_k is None:
             return len(self.reported)
-        return min(len(self._forced) + sum(self._family_sizes[:top_k]), len(self.reported))
+        return min(len(self._always) + sum(self._family_sizes[:top_k]), len(self.reported))
 
     def lacking_beside(self, names: Sequence[str]) -> list[str]:
         """What every report that shows these names shows too, and is not among them."""
@@ -203,7 +216,15 @@ class Vocabulary(VocabularyFields):
 
     @cached_property
     def _family_sizes(self) -> list[int]:
-        return sorted(map(len, self._given), reverse=True)
+        """How many names each column reports that has one of its own, the most first."""
+        columns = zip(self._given, self._own, strict=True)
+        return sorted((len(names) for names, own in columns if own is not None), reverse=True)
+
+    @cached_property
+    def _always(self) -> frozenset[str]:
+        """Names that do not count as found: those forced, and those that an excluded label implies."""
+        columns = zip(self._given, self._own, strict=True)
+        return frozenset(self._forced).union(*(names for names, own in columns if own is None))
 
     @cached_property
     def _replacements(self) -> Mapping[str, str]:

@@ -135,9 +135,9 @@ def _refuse_thresholds(vocabulary: VocabularyFields) -> None:
         thresholds.append((label.threshold, place))
         if label.threshold is not None and not label.matched:
             raise VocabularyError(f"{label.name!r} has nothing to match, so that it takes no threshold.", place)
-    for threshold, place in thresholds:
+    for threshold, where in thresholds:
         if threshold is not None and not 0 <= threshold <= 1:
-            raise VocabularyError(f"A threshold is a number from 0 to 1, got {threshold}.", place)
+            raise VocabularyError(f"A threshold is a number from 0 to 1, got {threshold}.", where)
 
 
 def _refuse_display_names(vocabulary: VocabularyFields) -> None:
