@@ -5,7 +5,7 @@ where reading is free must be told that it is not: see [`reading_is_not_free`].
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -17,7 +17,7 @@ _ATEN = torch.ops.aten
 _OPERATIONS = (_ATEN._local_scalar_dense, _ATEN.is_nonzero, _ATEN.nonzero, _ATEN.equal, _ATEN.masked_select)
 # These read memory, or move it, without an operation of their own.
 _METHODS = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.cpu, torch.Tensor.__array__)
-_ASKERS = ("ram_hf.model.input_checks", "ram_hf.model.optimal_transport")
+_ASKERS = tuple(f"ram_hf.model.{name}" for name in ("input_checks", "label_encoder", "optimal_transport"))
 
 
 class _Operations(TorchDispatchMode):
@@ -56,8 +56,7 @@ def counted_host_syncs() -> Iterator[list[str]]:
 @contextmanager
 def reading_is_not_free() -> Iterator[None]:
     """Let the package treat CPU tensors as those of a GPU."""
-    with (
-        patch(f"{_ASKERS[0]}.reads_freely", return_value=False),
-        patch(f"{_ASKERS[1]}.reads_freely", return_value=False),
-    ):
+    with ExitStack() as patches:
+        for module in _ASKERS:
+            patches.enter_context(patch(f"{module}.reads_freely", return_value=False))
         yield

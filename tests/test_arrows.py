@@ -70,7 +70,8 @@ ARROWS = {
 
 # Inside the travelling folder: the arithmetic knows nothing else of ours, and a processor no model.
 MODEL_ARROWS = {
-    "configuration_ram": {"bundled", "suggestions"},
+    "configuration_ram": {"bundled", "calibration", "suggestions"},
+    "calibration": {"suggestions"},
     "optimal_transport": {"reading"},  # where asking a device is free: nothing of CLIP, nothing of ours
     "reading": set(),
     "hub_names": set(),
@@ -88,6 +89,7 @@ MODEL_ARROWS = {
     "image_encoder": {"clip_attention", "ladder_adapter", "layer_record", "own_weight"},
     "layer_record": set(),
     "matching": {"configuration_ram", "optimal_transport"},
+    "reference_labels": {"configuration_ram", "optimal_transport"},
 }
 NEVER_BY_THE_PROCESSOR = {"modeling_ram", "ladder_adapter", "label_encoder", "optimal_transport", "losses"}
 

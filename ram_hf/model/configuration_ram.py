@@ -9,6 +9,7 @@ from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTraine
 from transformers.activations import ACT2FN
 
 from .bundled import find_bundled
+from .calibration import Calibration
 from .suggestions import did_you_mean
 
 # Whether this file is a checkpoint's own copy, in a program that does not have the package.
@@ -88,6 +89,11 @@ class RamConfig(PreTrainedConfig):
             Its revision on the Hub.
         base_model_fingerprint (`str`, *optional*):
             Of its weights, in a checkpoint of the adapters alone, which is joined with it when it is loaded.
+        reference_labels (`list[str]`, *optional*):
+            Names of the labels that images are read with when labels are judged each by itself; their features are a
+            tensor of the model. See `RamModel.set_reference_labels`.
+        calibration (`dict`, *optional*):
+            The fields of a [`Calibration`], which `ram-hf calibrate` fits; without one there are no probabilities.
 
     Raises:
         StrictDataclassClassValidationError: (of huggingface_hub) when a layer index lies outside its tower, or a
@@ -125,6 +131,8 @@ class RamConfig(PreTrainedConfig):
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
     base_model_fingerprint: str | None = None
+    reference_labels: list[str] | None = None
+    calibration: dict | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -223,6 +231,10 @@ class RamConfig(PreTrainedConfig):
         _check_layers("prompt_layers", self.prompt_layers, text.num_hidden_layers, "text")
         # Two positions are CLIP's begin and end of text: a prompt may not push them out of the context.
         _check_within(self, {**_LIMITS, "prompt_tokens": (0, text.max_position_embeddings - 2)})
+        if self.calibration is not None:
+            Calibration.from_dict(self.calibration)  # tells what is wrong with it
+            if not self.reference_labels:
+                raise ValueError("`calibration` belongs to `reference_labels`, and there are none.")
         if self.aggregation_kernel_size % 2 == 0:
             raise ValueError(
                 f"`aggregation_kernel_size` must be odd, so that the gate keeps the size of the patch map, "

@@ -4,11 +4,15 @@ Shapes are checked always, values only where reading them is free: a GPU would s
 gives NaN, for the one image that holds it.
 """
 
+from collections import Counter
+from collections.abc import Sequence
+
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPVisionConfig
 
 from .losses import UNKNOWN
 from .reading import reads_freely
+from .reference_labels import ImageFeatures
 
 _LARGEST_PIXEL = 1e4  # normalised ones stay within 3 or so, and within 510 for a standard deviation of 1 / 255
 _USE_PROCESSOR = "Make them with the model's processor: `processor(images=...)`."
@@ -53,6 +57,31 @@ def check_label_features(label_features: Tensor, width: int) -> None:
         )
     if reads_freely(label_features) and not bool(label_features.isfinite().all()):
         raise ValueError("`label_features` hold NaN or infinite values.")
+
+
+def check_reference_labels(names: Sequence[str], num_features: int) -> None:
+    """Refuse names of reference labels that are not one for each feature, or come twice."""
+    if isinstance(names, str) or len(names) != num_features:
+        raise ValueError(
+            f"`names` must be one for each of the {num_features} `label_features`, got "
+            f"{repr(names) if isinstance(names, str) else len(names)}."
+        )
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"Reference labels must be distinct, got {repeated[0]!r} more than once.")
+
+
+def check_image_features(features: ImageFeatures, width: int) -> None:
+    """Refuse what is not [`ImageFeatures`] of this width, whole."""
+    names = ("image_embeds", "patch_embeds", "row_scalings", "patch_rivals", "statistics")
+    shapes = {name: tuple(getattr(features, name).shape) for name in names if getattr(features, name) is not None}
+    images, patches = shapes.get("image_embeds", ())[:1], shapes.get("patch_embeds", ())[1:2]
+    wanted = ((*images, width), (*images, *patches, width), (*images, *patches), (*images, *patches), (*images, 6))
+    for name, shape in zip(names, wanted, strict=True):
+        if shapes.get(name) != shape:
+            raise ValueError(
+                f"`features.{name}` must have shape {shape}, got {shapes.get(name)}. Encode the images with this "
+                "model's `encode_images`."
+            )
 
 
 def check_label_source(input_ids: Tensor | None, label_features: Tensor | None, *, teach: bool) -> None:

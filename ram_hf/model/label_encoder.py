@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextConfig
 from transformers.masking_utils import create_causal_mask
@@ -14,8 +15,12 @@ from .clip_attention import as_checkpoint_input, attend, keys_and_values, split_
 from .input_checks import check_input_ids
 from .last_result import LastResult
 from .layer_record import LayerRecord
+from .reading import reads_freely
 
 _LABELS_AT_ONCE = 1024  # without gradients labels are encoded in pieces, so that 100,000 of them fit into memory
+# On a CPU in pieces of one shape, filled up, and so by length: how a matrix product rounds depends on its shape, and
+# what a label's features are must not depend, not by a bit, on which others are encoded with it.
+_ROWS, _POSITIONS = 32, 8
 
 
 class LabelEncoder(nn.Module):
@@ -57,7 +62,7 @@ class LabelEncoder(nn.Module):
         features: Tensor = self._features.get(
             [input_ids, *tokens],
             [clip.text_model, clip.text_projection, prompts],
-            lambda: torch.cat([self._encode(clip, prompts, piece) for piece in input_ids.split(_LABELS_AT_ONCE)]),
+            lambda: self._encode_in_pieces(clip, prompts, input_ids),
         )
         return features.clone()  # the caller may change what he gets
 
@@ -104,14 +109,30 @@ class LabelEncoder(nn.Module):
         for memory in (self._features, self._frozen_states, self._teacher_features):
             memory.clear()
 
-    def _encode(self, clip: CLIPModel, prompts: nn.ModuleDict, input_ids: Tensor) -> Tensor:
+    def _encode_in_pieces(self, clip: CLIPModel, prompts: nn.ModuleDict, input_ids: Tensor) -> Tensor:
+        if self.training or not reads_freely(input_ids):
+            return torch.cat([self._encode(clip, prompts, piece) for piece in input_ids.split(_LABELS_AT_ONCE)])
+        _, end_positions = _trim(input_ids, clip.config.text_config)
+        lengths = end_positions // _POSITIONS
+        order = lengths.argsort(stable=True)
+        pieces = []
+        for rows in order.split(lengths[order].unique_consecutive(return_counts=True)[1].tolist()):
+            for row_numbers in rows.split(_ROWS):
+                filled = row_numbers[torch.arange(_ROWS) % len(row_numbers)]
+                piece = self._encode(clip, prompts, input_ids[filled], multiple=_POSITIONS)
+                pieces.append(piece[: len(row_numbers)])
+        return torch.cat(pieces)[order.argsort()]
+
+    def _encode(self, clip: CLIPModel, prompts: nn.ModuleDict, input_ids: Tensor, *, multiple: int = 1) -> Tensor:
         first = _first_prompt_layer(clip, prompts)
-        states, end_positions = self._states_below(clip, first, input_ids)
+        states, end_positions = self._states_below(clip, first, input_ids, multiple=multiple)
         if self.gradient_checkpointing:
             states = as_checkpoint_input(states)
         return _finish(clip, prompts, states, end_positions, first=first)
 
-    def _states_below(self, clip: CLIPModel, first: int, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def _states_below(
+        self, clip: CLIPModel, first: int, input_ids: Tensor, *, multiple: int = 1
+    ) -> tuple[Tensor, Tensor]:
         """What prompts never change: in training computed once per label list.
 
         Returns:
@@ -121,7 +142,7 @@ class LabelEncoder(nn.Module):
         is_trained = trains(text)
 
         def compute() -> tuple[Tensor, Tensor]:
-            ids, end_positions = _trim(input_ids, clip.config.text_config)
+            ids, end_positions = _trim(input_ids, clip.config.text_config, multiple=multiple)
             states = text.embeddings(ids)
             if self.gradient_checkpointing and is_trained:
                 states = as_checkpoint_input(states)
@@ -264,8 +285,11 @@ def _finish(
     return features
 
 
-def _trim(input_ids: Tensor, text_config: CLIPTextConfig) -> tuple[Tensor, Tensor]:
-    """Cut padding behind the longest label, which changes nothing (attention is causal), and find the ends."""
+def _trim(input_ids: Tensor, text_config: CLIPTextConfig, *, multiple: int = 1) -> tuple[Tensor, Tensor]:
+    """Cut padding behind the longest label, which changes nothing (attention is causal), and find the ends.
+
+    What is left is as long as a multiple of `multiple`, or as the context.
+    """
     end_token = text_config.eos_token_id
     # As in CLIP: checkpoints older than its configuration's end token say 2 and mean the largest id.
     is_end = input_ids == (input_ids.amax(dim=1, keepdim=True) if end_token == 2 else end_token)
@@ -288,7 +312,8 @@ def _trim(input_ids: Tensor, text_config: CLIPTextConfig) -> tuple[Tensor, Tenso
             f"Label {row} of `input_ids` has no end-of-text token ({end_token}): {input_ids[row].tolist()}. "
             "Use the tokenizer that belongs to this model, with its special tokens."
         )
-    return input_ids[:, : last_end + 1], end_positions
+    length = min(-(-(last_end + 1) // multiple) * multiple, text_config.max_position_embeddings)
+    return F.pad(input_ids[:, :length], (0, max(0, length - input_ids.shape[1]))), end_positions
 
 
 def _rows(states: Tensor) -> Tensor:

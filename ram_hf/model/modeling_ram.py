@@ -19,10 +19,18 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .adapters import leaving_out_clip, load_joined
 from .bundled import find_bundled
+from .calibration import Calibration
 from .checkpoint_kind import load_clip, refuse_missing_folder
 from .configuration_ram import RamConfig, check_field_names
 from .image_encoder import EncodedImages, ImageEncoder
-from .input_checks import check_label_features, check_label_source, check_labels, check_pixel_values
+from .input_checks import (
+    check_image_features,
+    check_label_features,
+    check_label_source,
+    check_labels,
+    check_pixel_values,
+    check_reference_labels,
+)
 from .label_encoder import LabelEncoder, PromptLayer
 from .ladder_adapter import LadderLayer
 from .layer_record import LayerRecord, record_of
@@ -32,6 +40,7 @@ from .matching import MatchingTemperatures, match_patches
 from .optimal_transport import teacher_cost
 from .own_weight import own_weight
 from .pushing import PushesCard
+from .reference_labels import ImageFeatures, ReferenceLabels, Scales, describe_images, label_evidence
 
 # Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike;
 # the published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
@@ -54,8 +63,11 @@ def _features_are_no_target(forward: Callable[..., Any]) -> Any:
 class RamOutput(ModelOutput):
     """Output of [`RamModel`] for B images, L labels, P patches and joint width D; it has all that `CLIPOutput` has.
 
-    The score of a label is the mean of two softmaxes over the given labels: it sums to 1 per image and depends on the
-    label list. It ranks labels; a fixed threshold means nothing until the label list is fixed.
+    There are two numbers for each label. Its *score* is the paper's, the mean of two softmaxes over the given labels:
+    it sums to 1 per image and depends on the label list, so it ranks labels, and a fixed threshold means nothing until
+    the list is fixed. Its *probability* is the answer to "is this label in the image?": it is the same whatever else
+    is asked for, all of an image's may be small, and of the labels with 0.7 about 70 % are there. A model has
+    probabilities when it is calibrated (`ram-hf calibrate`).
 
     Attributes:
         loss: scalar, when `labels` were given.
@@ -76,6 +88,7 @@ class RamOutput(ModelOutput):
             states and attentions where these were asked for; see `RamModel.get_image_features`.
         text_model_output: the same of the labels, see `RamModel.get_text_features`, where hidden states or attentions
             were asked for and the labels came as `input_ids`; else their features are all that is computed.
+        probabilities: (B, L), in [0, 1], each label's by itself; None for a model that is not calibrated.
     """
 
     loss: Tensor | None = None
@@ -94,6 +107,7 @@ class RamOutput(ModelOutput):
     text_embeds: Tensor | None = None
     vision_model_output: BaseModelOutputWithPooling | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
+    probabilities: Tensor | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
         """What is not None, outputs of the towers as tuples too."""
@@ -135,6 +149,8 @@ class RamPreTrainedModel(PushesCard, PreTrainedModel):
             # CLIP's own logit scale is not there yet: `from_clip` and checkpoints bring the right value.
             init.constant_(module.global_temperature, math.exp(-self.config.clip_config.logit_scale_init_value))
             init.constant_(module.local_temperature, self.config.local_temperature)
+        elif isinstance(module, ReferenceLabels):
+            init.zeros_(module.features)
 
     def _card_facts(self) -> tuple[RamConfig, str]:
         return self.config, self.config._name_or_path
@@ -245,6 +261,9 @@ class RamModel(RamPreTrainedModel):
         self.image_encoder = ImageEncoder()
         # After CLIP, so that `model.dtype`, which is that of the first parameter, is CLIP's.
         self.temperatures = MatchingTemperatures()
+        self.reference: ReferenceLabels | None = None
+        if config.reference_labels:
+            self.reference = ReferenceLabels(len(config.reference_labels), joint_width)
         self.loss_function = label_loss  # of logits and labels; training in several processes gives another
         self.post_init()
         self.freeze_backbone()
@@ -467,6 +486,110 @@ class RamModel(RamPreTrainedModel):
         )
         return streams, self.image_encoder.encode(self.clip, self.ladder, streams, label_features, grid, record)
 
+    # --- one label by itself -----------------------------------------------------------------------------------------
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the model gives probabilities."""
+        return self.reference is not None and self.config.calibration is not None
+
+    def set_reference_labels(self, names: Sequence[str], label_features: Tensor) -> None:
+        """Set the labels that images are read with when labels are to be judged each by itself.
+
+        The labels that the model was trained on are a good list, and common nouns for one without training. They are
+        saved with the model. A calibration that the model had belongs to other labels, and is dropped.
+
+        Args:
+            names: R distinct label names.
+            label_features: from [`get_label_features`], shape (R, D).
+
+        Raises:
+            ValueError: when names are missing or repeated, or there are features of another number of labels.
+        """
+        check_label_features(label_features, self.clip.config.projection_dim)
+        check_reference_labels(names, label_features.shape[0])
+        self.config.reference_labels, self.config.calibration = list(names), None
+        self.reference = ReferenceLabels(*label_features.shape)
+        self.reference.features = label_features.detach().clone()
+        self.reference.to(self.clip.logit_scale.device, self.clip.dtype)
+
+    def encode_images(self, pixel_values: Tensor, *, interpolate_pos_encoding: bool = False) -> ImageFeatures:
+        """Encode images once and for all labels: what [`score_stored`] needs later, without the images.
+
+        Args:
+            pixel_values: shape (B, 3, H, W).
+            interpolate_pos_encoding: accept images of another size than the model's.
+
+        Returns:
+            [`ImageFeatures`], which do not depend on any label that is asked for.
+
+        Raises:
+            ValueError: when the model has no reference labels, or the input is of the wrong shape or not finite.
+        """
+        check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
+        streams = self.image_encoder.encode_below(
+            self.clip, self.ladder, pixel_values, interpolate_pos_encoding, LayerRecord()
+        )
+        return self._read_with_reference(streams, pixel_values)
+
+    def score_stored(
+        self, features: ImageFeatures, label_features: Tensor, *, output_transport_plan: bool = False
+    ) -> RamOutput:
+        """Judge labels, each by itself, for images that were encoded before.
+
+        Adding, leaving out, repeating or permuting labels changes no label's numbers: not by a bit in float32 on a
+        CPU.
+
+        Args:
+            features: from [`encode_images`].
+            label_features: from [`get_label_features`], shape (L, D).
+            output_transport_plan: return the plan (B, P, L) as well, whose columns are each label's own.
+
+        Returns:
+            [`RamOutput`] with `global_logits`, `local_logits`, `label_embeds`, and, where the model is calibrated,
+            `probabilities`.
+
+        Raises:
+            ValueError: when the model has no reference labels, or an input is of the wrong shape.
+        """
+        check_image_features(features, self.clip.config.projection_dim)
+        reference = self._reference_features(features.image_embeds.device)
+        label_embeds = F.normalize(self._to_model(label_features, reference.device).float(), dim=-1)
+        evidence = label_evidence(
+            features,
+            label_embeds,
+            F.normalize(reference.float(), dim=-1),
+            self.config,
+            self._scales(reference.device),
+            output_transport_plan=output_transport_plan,
+        )
+        probabilities = None
+        if self.config.calibration is not None:
+            probabilities = Calibration.from_dict(self.config.calibration).probabilities(
+                evidence.global_logits, evidence.local_logits, features.statistics
+            )
+        return RamOutput(
+            global_logits=evidence.global_logits,
+            local_logits=evidence.local_logits,
+            label_embeds=label_embeds,
+            transport_plan=evidence.transport_plan,
+            probabilities=probabilities,
+        )
+
+    def _read_with_reference(self, streams: tuple[Tensor, Tensor], pixel_values: Tensor) -> ImageFeatures:
+        reference = self._reference_features(pixel_values.device)
+        grid = self.config.patch_grid(*pixel_values.shape[-2:])
+        encoded = self.image_encoder.encode(self.clip, self.ladder, streams, reference, grid, LayerRecord())
+        image_embeds, patch_embeds = (F.normalize(each.float(), dim=-1) for each in encoded[:2])
+        reference_embeds = F.normalize(reference.to(image_embeds.device).float(), dim=-1)
+        scales = self._scales(image_embeds.device)
+        return describe_images(image_embeds, patch_embeds, reference_embeds, self.config, scales)
+
+    def _reference_features(self, device: torch.device) -> Tensor:
+        if self.reference is None:
+            raise ValueError("This model has no reference labels: give it some with `set_reference_labels`.")
+        return own_weight(self.reference, "features").to(device)
+
     # --- all together -----------------------------------------------------------------------------------------------
 
     @_features_are_no_target
@@ -482,6 +605,7 @@ class RamModel(RamPreTrainedModel):
         interpolate_pos_encoding: bool = False,
         output_attentions: bool | None = None,
         output_hidden_states: bool | int | Sequence[int] | None = None,
+        output_probabilities: bool | None = None,
         return_dict: bool | None = None,
     ) -> RamOutput:
         """Score every label for every image; with `labels`, also the loss.
@@ -500,15 +624,24 @@ class RamModel(RamPreTrainedModel):
             interpolate_pos_encoding: accept images of another size than the model's.
             output_attentions: see [`get_image_features`] and [`get_text_features`].
             output_hidden_states: see there.
+            output_probabilities: whether to compute probabilities beside the scores; by default where the model is
+                calibrated and in evaluation mode. The layers from the first ladder layer on then run twice, as
+                probabilities are read with the reference labels; [`encode_images`] and [`score_stored`] give them
+                alone.
             return_dict: False for a tuple of what is not None.
 
         Returns:
             [`RamOutput`].
 
         Raises:
-            ValueError: when an input is missing, of the wrong shape or out of range.
+            ValueError: when an input is missing, of the wrong shape or out of range, or probabilities are asked of a
+                model that is not calibrated.
         """
         check_pixel_values(pixel_values, self.clip.config.vision_config, any_size=interpolate_pos_encoding)
+        if output_probabilities is None:
+            output_probabilities = self.is_calibrated and not self.training
+        elif output_probabilities and not self.is_calibrated:
+            raise ValueError("This model is not calibrated, so it has no probabilities: see `ram-hf calibrate`.")
         teach = labels is not None and self.training and self.config.teacher_weight > 0
         check_label_source(input_ids, label_features, teach=teach)
         vision_record, text_record = (
@@ -529,10 +662,7 @@ class RamModel(RamPreTrainedModel):
         streams, encoded = self._encode_images(pixel_values, label_features, interpolate_pos_encoding, vision_record)
         image_embeds, patch_embeds = (F.normalize(each.float(), dim=-1) for each in encoded[:2])
         label_embeds = F.normalize(label_features.to(image_embeds.device).float(), dim=-1)
-        temperatures = {
-            name: own_weight(self.temperatures, name).to(image_embeds.device).float()
-            for name in ("global_temperature", "local_temperature")
-        }
+        scales = self._scales(image_embeds.device)
 
         # 2. Match patches to labels.
         teacher_costs = self._teacher_costs(streams, input_ids, labels) if teach else None
@@ -540,15 +670,15 @@ class RamModel(RamPreTrainedModel):
             patch_embeds,
             label_embeds,
             self.config,
-            logit_scale=self._logit_scale(patch_embeds.device),
-            local_temperature=temperatures["local_temperature"],
+            logit_scale=scales.logit_scale,
+            local_temperature=scales.local_temperature,
             teacher_costs=teacher_costs,
             output_transport_plan=output_transport_plan,
         )
 
         # 3. Score: half from the whole image, half from the patches.
         with torch.autocast(pixel_values.device.type, enabled=False):
-            global_logits = image_embeds @ label_embeds.T / temperatures["global_temperature"]
+            global_logits = image_embeds @ label_embeds.T / scales.global_temperature
             scores = (global_logits.softmax(dim=-1) + local_logits.softmax(dim=-1)) / 2
             logits = torch.logaddexp(global_logits.log_softmax(dim=-1), local_logits.log_softmax(dim=-1))
             logits = logits - math.log(2)
@@ -557,6 +687,10 @@ class RamModel(RamPreTrainedModel):
                 global_loss = self.loss_function(global_logits, labels)
                 local_loss = self.loss_function(local_logits, labels)
                 loss = global_loss + local_loss
+        probabilities = None
+        if output_probabilities:
+            features = self._read_with_reference(streams, pixel_values)
+            probabilities = self.score_stored(features, label_features).probabilities
         return RamOutput(
             loss=loss,
             scores=scores,
@@ -574,6 +708,7 @@ class RamModel(RamPreTrainedModel):
             text_embeds=label_embeds,
             vision_model_output=vision_record.output(encoded.tokens, encoded.image_features),
             text_model_output=text_output,
+            probabilities=probabilities,
         )
 
     @torch.no_grad()
@@ -592,6 +727,11 @@ class RamModel(RamPreTrainedModel):
 
     def _logit_scale(self, device: torch.device) -> Tensor:
         return own_weight(self.clip, "logit_scale").detach().to(device).float().exp()
+
+    def _scales(self, device: torch.device) -> Scales:
+        names = ("global_temperature", "local_temperature")
+        temperatures = (own_weight(self.temperatures, name).to(device).float() for name in names)
+        return Scales(self._logit_scale(device), *temperatures)
 
 
 __all__ = ["RamModel", "RamOutput", "RamPreTrainedModel"]

@@ -20,10 +20,12 @@ class TransportResult(NamedTuple):
     Attributes:
         plan: transport plan, shape (B, P, L), all entries >= 0; its columns sum to the label marginal.
         num_iterations: shape (B,), iterations that each image took, int64.
+        log_row_scaling: shape (B, P), logarithm of the r in `plan = diag(r) exp(-cost / epsilon) diag(c)`, float32.
     """
 
     plan: Tensor
     num_iterations: Tensor
+    log_row_scaling: Tensor
 
 
 def patch_marginal_from_similarity(similarity: Tensor, *, temperature: float) -> Tensor:
@@ -144,11 +146,13 @@ def sinkhorn(
         if _needs_logarithms(kernel, epsilon, largest_cost):
             row, column, num_iterations = _iterate_logarithms(kernel, u.log(), v.log(), tolerance, max_iterations)
             plan = kernel.add_(row).add_(column.mT).exp_()
+            log_row = row
         else:
             kernel = kernel.exp_()
             row, column, num_iterations = _iterate_scalings(kernel, u, v, tolerance, max_iterations)
             plan = kernel.mul_(row).mul_(column.mT)
-    return TransportResult(plan.to(cost.dtype), num_iterations)
+            log_row = row.log()
+    return TransportResult(plan.to(cost.dtype), num_iterations, log_row.squeeze(-1))
 
 
 def _needs_logarithms(exponents: Tensor, epsilon: float, largest_cost: float | None) -> bool:

@@ -28,6 +28,18 @@ def test_inference_asks_once_for_a_new_label_list(tiny_model, pixel_values, labe
     assert syncs[1:] == ["aten._local_scalar_dense.default"]
 
 
+def test_probabilities_ask_nothing(tiny_model, pixel_values, label_inputs):
+    calibration = {"evidence_weights": [0.1, 0.01], "statistics_weights": [0.0] * 6, "bias": 0.0, "threshold": 0.5}
+    with torch.no_grad():
+        features = tiny_model.get_label_features(**label_inputs)
+        tiny_model.set_reference_labels([str(index) for index in range(len(features))], features)
+        tiny_model.config.calibration = calibration
+        with reading_is_not_free(), counted_host_syncs() as syncs:
+            stored = tiny_model.encode_images(pixel_values)
+            tiny_model.score_stored(stored, features)
+    assert syncs == []
+
+
 @pytest.mark.parametrize("unknown", [False, True])
 def test_a_training_step_asks_nothing_once_it_knows_the_labels(tiny_model, pixel_values, label_inputs, unknown):
     labels = torch.eye(3, 4)
