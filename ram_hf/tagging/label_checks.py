@@ -9,7 +9,7 @@ import numpy as np
 
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
-from .near_labels import EVERYDAY_WORDS, NearPair, directions, near_pairs
+from .near_labels import EVERYDAY_WORDS, directions, near_pairs
 from .outputs import TagOptions
 from .reader import num_workers_for, read_ahead
 from .tagger import Tagger, encode_names
@@ -57,9 +57,10 @@ def nearly_one(
     processor: RamProcessor,
     *,
     at_least: float,
+    most: int,
     label_template: str | None = None,
     without: Sequence[str] = (),
-) -> list[tuple[float, str, str]]:
+) -> tuple[list[tuple[float, str, str]], int]:
     """Names to match of different labels that are nearly one to a model, the nearest first.
 
     Args:
@@ -67,20 +68,22 @@ def nearly_one(
         model: who reads them.
         processor: its processor.
         at_least: from which likeness on; see [`directions`].
+        most: how many pairs to return.
         label_template: sentence around a name; None for the processor's own.
         without: names to leave out.
 
     Returns:
-        Likeness in [-1, 1], and the two names.
+        Pairs, each with its likeness in [-1, 1] and the two names, and how many there are in all.
     """
     columns = enumerate(vocabulary.candidates)
     named = [(name, column) for column, names in columns for name in names if name not in without]
     if len(named) < 2:
-        return []
+        return [], 0
     features = encode_names(model, processor, [name for name, _ in named], label_template)
     everyday = encode_names(model, processor, EVERYDAY_WORDS, label_template)
-    pairs: list[NearPair] = near_pairs(directions(features, everyday), [column for _, column in named], at_least)
-    return [(pair.likeness, named[pair.first][0], named[pair.second][0]) for pair in pairs]
+    owners = [column for _, column in named]
+    pairs, number = near_pairs(directions(features, everyday), owners, at_least=at_least, most=most)
+    return [(pair.likeness, named[pair.first][0], named[pair.second][0]) for pair in pairs], number
 
 
 def look_for_labels(tagger: Tagger, options: TagOptions, paths: Sequence[str], *, batch_size: int) -> Search:

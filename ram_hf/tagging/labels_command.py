@@ -75,9 +75,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Finding(NamedTuple):
-    """What is odd about some labels: what all have in common, and a line each."""
+    """What is odd about some labels: what all have in common, how many there are, and a line each of the first."""
 
     title: str
+    number: int
     lines: list[str]
 
 
@@ -90,7 +91,7 @@ def _check(args: argparse.Namespace) -> int:
     sys.stdout.write(_summary(args, read.vocabulary))
     found = 0
     for finding in _findings(args, read, paths):
-        if finding.lines:
+        if finding.number:
             found += 1
             sys.stdout.write(_told(finding, args.show))
             sys.stdout.flush()
@@ -100,7 +101,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _findings(args: argparse.Namespace, read: "ReadVocabulary", paths: Sequence[str]) -> Iterator[_Finding]:
-    yield _Finding("Odd about the file:", read.notes)
+    yield _Finding("Odd about the file:", len(read.notes), read.notes)
     from .label_checks import nearly_one, too_long
     from .loading import load_quietly, pick_device
 
@@ -110,11 +111,19 @@ def _findings(args: argparse.Namespace, read: "ReadVocabulary", paths: Sequence[
     long = too_long(vocabulary, processor, template)
     yield _Finding(
         f"Longer than the {processor.context_length} tokens that the model takes, so that `ram-hf tag` refuses them:",
+        len(long),
         [f"{name[:_WIDEST]!r}: {number} tokens" for name, number in long.items()],
     )
-    near = nearly_one(vocabulary, model, processor, at_least=args.near, label_template=template, without=tuple(long))
+    near, number = nearly_one(
+        *(vocabulary, model, processor),
+        at_least=args.near,
+        most=args.show,
+        label_template=template,
+        without=tuple(long),
+    )
     yield _Finding(
         f"Nearly one to the model, alike by {args.near:g} or more (`match` makes them names of one label):",
+        number,
         [f"{likeness:.3f}  {first!r}, {second!r}" for likeness, first, second in near],
     )
     if paths and not long:
@@ -142,6 +151,7 @@ def _never_found(
         raise ValueError(f"None of {len(paths):,} pictures could be read.")
     return _Finding(
         f"Never found in {_count(search.num_images, 'picture')}{_limits(options)}:",
+        len(search.never),
         [f"{label!r}: at most {score:.3g}, in {printable(where)}" for label, score, where in search.never],
     )
 
@@ -163,8 +173,8 @@ def _summary(args: argparse.Namespace, vocabulary: "Vocabulary") -> str:
 
 def _told(finding: _Finding, most: int) -> str:
     lines = [f"  {line}\n" for line in finding.lines[:most]]
-    if len(finding.lines) > most:
-        lines.append(f"  and {len(finding.lines) - most:,} more (`--show {len(finding.lines)}`)\n")
+    if finding.number > most:
+        lines.append(f"  and {finding.number - most:,} more (`--show {finding.number}`)\n")
     return f"\n{finding.title}\n{''.join(lines)}"
 
 

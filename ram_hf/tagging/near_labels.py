@@ -50,27 +50,36 @@ def directions(features: Tensor, everyday: Tensor) -> Tensor:
     return F.normalize(F.normalize(features.float(), dim=-1) - mean, dim=-1)
 
 
-def near_pairs(unit_vectors: Tensor, owners: Sequence[int], at_least: float) -> list[NearPair]:
-    """Pairs of names of different owners that are alike, the nearest first.
+def near_pairs(
+    unit_vectors: Tensor, owners: Sequence[int], *, at_least: float, most: int
+) -> tuple[list[NearPair], int]:
+    """Pairs of names of different owners that are alike.
 
-    Ten thousand names are a hundred million pairs: they are looked through in pieces.
+    Ten thousand names are fifty million pairs: they are looked through in pieces.
 
     Args:
         unit_vectors: of names, shape (L, D).
         owners: for each name a number; names of one owner may be alike.
         at_least: from which cosine on.
+        most: how many pairs to return.
+
+    Returns:
+        The nearest pairs, the nearest first, and how many there are in all.
     """
     owner = torch.tensor(owners, device=unit_vectors.device)
-    pairs = []
+    pairs: list[NearPair] = []
+    number = 0
     for begin in range(0, len(unit_vectors), _ROWS_AT_ONCE):
         rows = unit_vectors[begin : begin + _ROWS_AT_ONCE]
         likeness = rows @ unit_vectors[begin:].T  # (rows, L - begin)
         others = owner[begin : begin + len(rows), None] != owner[None, begin:]
         first, second = ((likeness >= at_least) & others).triu(1).nonzero(as_tuple=True)
-        cosines = likeness[first, second].tolist()
-        rows_and_columns = zip((first + begin).tolist(), (second + begin).tolist(), strict=True)
-        pairs += [NearPair(cosine, *pair) for cosine, pair in zip(cosines, rows_and_columns, strict=True)]
-    return sorted(pairs, key=lambda pair: (-pair.likeness, pair.first, pair.second))
+        number += len(first)
+        cosines, places = likeness[first, second].topk(min(most, len(first)))
+        columns = (cosines, first[places] + begin, second[places] + begin)
+        pairs += map(NearPair._make, zip(*(column.tolist() for column in columns), strict=True))
+    pairs.sort(key=lambda pair: (-pair.likeness, pair.first, pair.second))
+    return pairs[:most], number
 
 
 __all__ = ["EVERYDAY_WORDS", "NearPair", "directions", "near_pairs"]

@@ -35,9 +35,9 @@ def refuse_contradictions(vocabulary: VocabularyFields) -> None:
     _refuse_repeated(vocabulary)
     _refuse_thresholds(vocabulary)
     _refuse_display_names(vocabulary)
-    _refuse_never_reported(vocabulary)
     _refuse_circles({label.name: label.parents for label in vocabulary.labels}, "implies itself", "labels")
     _refuse_circles({old: (new,) for old, new in vocabulary.replace}, "is replaced by itself", "replace")
+    _refuse_never_reported(vocabulary)
     if not vocabulary.matched:
         raise VocabularyError("No label has a name to match: nothing is looked for.", ("labels",))
 
@@ -168,12 +168,18 @@ def _refuse_never_reported(vocabulary: VocabularyFields) -> None:
             message = f"{label.name!r} is a label too; background is never reported."
             raise VocabularyError(message, background[label.name], ("labels", label.name))
     for name, place in _named(vocabulary):
-        if place[0] in ("force", "replace") or place[2:3] == ("parents",):
-            if name in background:
-                message = f"{name!r} is background, which is never reported."
-                raise VocabularyError(message, place, background[name])
-            if place[0] == "force" and name in excluded:
-                raise VocabularyError(f"{name!r} is forced and excluded.", place, excluded[name])
+        is_reported = place[0] in ("force", "replace") or place[2:3] == ("parents",)
+        if is_reported and name in background:
+            raise VocabularyError(f"{name!r} is background, which is never reported.", place, background[name])
+
+    replacements = dict(vocabulary.replace)
+    for index, name in enumerate(vocabulary.force):
+        reported = name
+        while reported in replacements:
+            reported = replacements[reported]
+        if reported in excluded:
+            told = repr(name) if name == reported else f"{name!r}, reported as {reported!r},"
+            raise VocabularyError(f"{told} is forced and excluded.", ("force", index), excluded[reported])
 
 
 def _refuse_circles(next_ones: Mapping[str, tuple[str, ...]], what: str, field: str) -> None:

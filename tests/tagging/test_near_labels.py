@@ -16,9 +16,10 @@ def test_pairs_are_those_of_all_cosines():
         for first, second in (cosines >= 0.98).nonzero().tolist()
         if first < second and owners[first] != owners[second]
     }
-    found = near_pairs(vectors, owners, 0.98)
+    found, number = near_pairs(vectors, owners, at_least=0.98, most=10_000)
     assert {(pair.first, pair.second) for pair in found} == expected
-    assert len(found) == len(expected) > 100
+    assert len(found) == len(expected) == number > 100
+    assert near_pairs(vectors, owners, at_least=0.98, most=7) == (found[:7], number)
     assert [pair.likeness for pair in found] == sorted((pair.likeness for pair in found), reverse=True)
 
 

@@ -131,6 +131,11 @@ def test_scalars_are_the_text_that_they_are():
         ("labels:\n  a: {match: []}\n", 1, "nothing is looked for"),
         ("labels:\n  b:\n  a: {match: [], threshold: 0.1}\n", 3, "'a' has nothing to match"),
         ("labels: [a]\nexclude: [b]\nforce: [b]\n", 3, r"'b' is forced and excluded. \(See line 2.\)"),
+        (
+            "labels: [a]\nreplace: {b: c}\nexclude: [c]\nforce: [b]\n",
+            4,
+            "'b', reported as 'c', is forced and excluded",
+        ),
         ("labels: [a]\nbackground: [b]\nforce: [b]\n", 3, r"'b' is background.*\(See line 2.\)"),
         ("labels:\n  a: {parents: [b]}\nbackground: [b]\n", 2, r"'b' is background.*\(See line 3.\)"),
         ("labels: [a]\nexclude: [a]\n", 2, "Every label is excluded"),
