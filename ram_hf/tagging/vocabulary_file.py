@@ -20,6 +20,7 @@ _NULL, _MERGE, _YAML = "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge", "tag
 _MOST_NOTES = 10
 _DEEPEST = 8  # levels of lists and fields; four are used
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
+_BELOW = "What belongs to one list stands exactly below one another."
 _IN_QUOTES = 'A name that begins with a special character, or holds ": " or " #", goes in quotes.'
 
 
@@ -66,9 +67,7 @@ class _Reader:
             self._refuse_depth(text)
             root = yaml.compose(text, Loader=_Loader)
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            problem = " ".join(str(error.problem or error.context).split())
-            raise ValueError(f"{self._name}:{_line(mark)}: This is no YAML: {problem}. {_IN_QUOTES}") from None
+            raise ValueError(f"{self._name}:{_told(error)} {_BELOW} {_IN_QUOTES}") from None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             raise ValueError(f"{self._name}:{line}: YAML holds no such character: {error.reason}.") from None
@@ -216,6 +215,14 @@ class _Reader:
         while place and place not in self._lines:
             place = place[:-1]
         return self._lines.get(place, 1)
+
+
+def _told(error: yaml.MarkedYAMLError) -> str:
+    """The line of what cannot be read, why, and where that begins: what is never closed ends far below."""
+    line, begin = (_line(mark) if mark else 1 for mark in (error.problem_mark, error.context_mark))
+    problem = " ".join(str(error.problem or error.context).split())
+    where = f", in what begins in line {begin}" if error.context_mark and begin != line else ""
+    return f"{line}: This is no YAML: {problem}{where}."
 
 
 def _line(mark: Any) -> int:

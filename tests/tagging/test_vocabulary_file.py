@@ -62,6 +62,7 @@ def test_scalars_are_the_text_that_they_are():
         ("labels:\n  - @home\n", 2, "This is no YAML: .* goes in quotes."),
         ("labels:\n  - *dog\n", 2, "This is no YAML: .* goes in quotes."),
         ("labels: [dog, cat\n", 2, "This is no YAML"),
+        ('labels:\n  - "dog\n  - cat\n', 4, "This is no YAML: .*, in what begins in line 2"),
         ("labels: [dog]\n---\nlabels: [cat]\n", 2, "This is no YAML: but found another document"),
         ("labels:\n  - dog\n  - a\x07b\n", 3, "YAML holds no such character"),
         ('labels:\n  - dog\n  - "a\\nb"\n', 3, r"A label holds a control character, '\\n'"),
