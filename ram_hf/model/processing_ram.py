@@ -162,18 +162,18 @@ class RamProcessor(PushesCard, ProcessorMixin):
         labels: Sequence[str],
         *,
         top_k: int | None = None,
-        threshold: float | None = None,
+        threshold: float | Sequence[float] | None = None,
     ) -> list[list[dict[str, Any]]]:
-        """Turn scores into labels, best first.
+        """Turn probabilities into labels, best first, or scores where the model has no probabilities.
 
-        A score says how a label ranks within this label list (the scores of an image sum to 1): the same label scores
-        less in a longer list, so a threshold belongs to its list.
+        A probability is each label's own. A score says how a label ranks within this label list (the scores of an
+        image sum to 1): the same label scores less in a longer list, so a threshold belongs to its list.
 
         Args:
             outputs: [`RamOutput`] for B images.
             labels: the L label names, in the order in which they were encoded.
             top_k: at most this many labels for each image.
-            threshold: only labels that score at least this; from 0 to 1.
+            threshold: only labels that score at least this, from 0 to 1; or such a number for each label.
 
         Returns:
             For each image a list of `{"label": str, "score": float}`.
@@ -182,13 +182,13 @@ class RamProcessor(PushesCard, ProcessorMixin):
             ValueError: when the number of labels is not that of the scores, `top_k` is below 1, `threshold` is not
                 a number from 0 to 1, or a score is not finite.
         """
-        scores, labels = outputs.scores, _as_names(labels)
+        scores = outputs.scores if outputs.probabilities is None else outputs.probabilities
+        labels = _as_names(labels)
         if len(labels) != scores.shape[1]:
             raise ValueError(f"`labels` has {len(labels)} names but there are scores for {scores.shape[1]}.")
         if top_k is not None and top_k < 1:
             raise ValueError(f"`top_k` must be at least 1, got {top_k}.")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(f"`threshold` must be a number from 0 to 1, as scores are, got {threshold}.")
+        lowest = _thresholds(threshold, len(labels))
         # Stable, so that duplicate labels keep their order.
         ranked_scores, order = scores.detach().float().cpu().sort(dim=1, descending=True, stable=True)
         if not ranked_scores.isfinite().all():
@@ -201,7 +201,7 @@ class RamProcessor(PushesCard, ProcessorMixin):
             [
                 {"label": labels[index], "score": score}
                 for score, index in zip(image_scores[:top_k], indices[:top_k], strict=True)
-                if threshold is None or score >= threshold
+                if score >= lowest[index]
             ]
             for image_scores, indices in zip(ranked_scores.tolist(), order.tolist(), strict=True)
         ]
@@ -322,6 +322,19 @@ def _squashing(image_processor: Any) -> Any:
     settings.update(size={"height": side, "width": side}, crop_size=None, do_center_crop=False)
     settings.pop("image_processor_type", None)
     return type(image_processor)(**settings)
+
+
+def _thresholds(threshold: float | Sequence[float] | None, num_labels: int) -> Sequence[float]:
+    """The lowest score of each label that is reported."""
+    if threshold is None:
+        return [0.0] * num_labels
+    thresholds = [threshold] * num_labels if isinstance(threshold, int | float) else threshold
+    if len(thresholds) != num_labels or not all(0 <= each <= 1 for each in thresholds):
+        raise ValueError(
+            "`threshold` must be a number from 0 to 1, as scores are, or one for each of the "
+            f"{num_labels} labels, got {threshold}."
+        )
+    return thresholds
 
 
 __all__ = ["DEFAULT_LABEL_TEMPLATE", "RamProcessor"]
