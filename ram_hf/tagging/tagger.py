@@ -135,7 +135,9 @@ def encode_names(
 
 
 def _scores_of(output: Any) -> np.ndarray:
-    scores: np.ndarray = output.scores.float().cpu().numpy()
+    """Probabilities (images, columns) of a model that is calibrated, else scores."""
+    tensor = output.scores if output.probabilities is None else output.probabilities
+    scores: np.ndarray = tensor.float().cpu().numpy()
     return scores
 
 

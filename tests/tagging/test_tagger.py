@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from ram_hf.model.calibration import Calibration
 from ram_hf.tagging.tagger import Tagger, candidate_features
 from ram_hf.tagging.vocabulary import Label, Vocabulary
 
@@ -55,3 +56,18 @@ def test_no_pictures_and_broken_weights(tiny_model, tiny_processor, pixels):
     tiny_model.temperatures.global_temperature.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="not finite"):
         tagger(pixels)
+
+
+def test_a_calibrated_model_gives_probabilities(tiny_model, tiny_processor, pixels):
+    with torch.inference_mode():
+        names = ["dog", "cat", "sea"]
+        tiny_model.set_reference_labels(names, tiny_model.get_label_features(**tiny_processor(labels=names)))
+    tiny_model.config.calibration = Calibration([1.0, 1.0], [0.0] * 6, -1.0, threshold=0.5).to_dict()
+    tagger = Tagger(tiny_model, tiny_processor, Vocabulary.of(["tree", "house"]))
+    inputs = tiny_processor.image_processor(pixels, do_resize=False, return_tensors="pt")
+    with torch.inference_mode():
+        output = tiny_model(**inputs, label_features=candidate_features(tiny_model, tiny_processor, tagger.vocabulary))
+    np.testing.assert_allclose(tagger.score(pixels), output.probabilities.numpy(), rtol=1e-5)
+    assert {tag["label"]: tag["score"] for tag in tagger(pixels)[0]} == pytest.approx(
+        dict(zip(["tree", "house"], output.probabilities[0].tolist(), strict=True)), rel=1e-5
+    )
