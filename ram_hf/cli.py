@@ -21,6 +21,7 @@ COMMANDS = {
     "train": ("ram_hf.training.command", "train on a dataset (in several processes: accelerate launch)"),
     "evaluate": ("ram_hf.evaluation.command", "judge a model on a dataset"),
     "prepare": ("ram_hf.data.command", "turn pictures and annotations on disk into shards"),
+    "labels": ("ram_hf.tagging.labels_command", "check a file of labels before pictures are tagged with it"),
     "push": ("ram_hf.publishing.command", "send a trained model to the Hub, with a card made from its run"),
     "scenes": ("ram_hf.scenes.command", "compose a corpus of pictures with known labels and boxes"),
     "pull": ("ram_hf.publishing.pull", "fetch a model from the Hub with all that use without a network needs"),

@@ -118,6 +118,31 @@ class RamProcessor(PushesCard, ProcessorMixin):
             data.update(self._tokenize(names, names, text_options))
         return BatchFeature(data)
 
+    @property
+    def context_length(self) -> int:
+        """How many tokens the text tower takes, with those of the beginning and the end."""
+        length: int = self.tokenizer.model_max_length
+        return _CLIP_CONTEXT if length > _NO_LIMIT else length
+
+    def count_tokens(self, labels: str | Sequence[str], *, label_template: str | None = None) -> list[int]:
+        """How many tokens each label takes with its template, to compare with `context_length`.
+
+        Args:
+            labels: label names.
+            label_template: used instead of the processor's own.
+
+        Returns:
+            One number for each label; of a label beyond all measure that of its beginning.
+
+        Raises:
+            ValueError: when a label is empty, or the template has no place for one.
+        """
+        template = self.label_template if label_template is None else label_template
+        _check_template(template)
+        most = _CHARACTERS * self.context_length
+        sentences = [_fill(template, name)[:most] for name in _as_names(labels)]
+        return [len(ids) for ids in self.tokenizer(sentences, truncation=False)["input_ids"]]
+
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> Any:
         """Save image processor, tokenizer, template and code; see `ProcessorMixin.save_pretrained`."""
         for name in ("is_local", "local_files_only"):  # how it was loaded here is nobody else's affair
@@ -221,9 +246,7 @@ class RamProcessor(PushesCard, ProcessorMixin):
         return dict(self.image_processor(decoded, **options))
 
     def _tokenize(self, sentences: list[str], names: list[str], options: dict[str, Any]) -> dict[str, Any]:
-        context_length = self.tokenizer.model_max_length
-        if context_length > _NO_LIMIT:
-            context_length = _CLIP_CONTEXT
+        context_length = self.context_length
         options = dict(options)
         return_tensors = options.pop("return_tensors")
         if options.get("max_length") is None and (options.get("truncation") or options["padding"] == "max_length"):

@@ -24,6 +24,8 @@ from ..model.image_decoding import decode_image
 from ..model.pixels import squash
 
 MAX_SECONDS = 120  # of one picture, in a worker process
+_FEW = 8  # images that are decoded in this process
+_MOST_WORKERS = 8
 _WAIT_FOR_START = 60  # seconds
 _STARTS = 3  # of a process that ends as it starts
 
@@ -90,6 +92,15 @@ def read_square(path: str, size: SquareSize) -> ReadImage:
         return ReadImage(path, None, error.strerror or _one_line(error))
     except Exception as error:  # decoders of damaged files raise nearly anything
         return ReadImage(path, None, _one_line(error))
+
+
+def num_workers_for(num_images: int) -> int:
+    """How many processes should decode so many pictures; none for a few, where starting them takes longer."""
+    if num_images <= _FEW:
+        return 0
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
+    num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(num_cores, _MOST_WORKERS)
 
 
 def read_ahead(paths: Sequence[str], size: SquareSize, *, workers: int, ahead: int) -> Reading:

@@ -317,3 +317,13 @@ def test_a_very_long_label_is_measured_and_not_shown_whole(tiny_processor, unit,
 def test_template_without_a_place_for_the_label_is_refused():
     with pytest.raises(ValueError, match="`label_template`"):
         RamProcessor(CLIPImageProcessorPil(), make_tokenizer(), label_template="a photo")
+
+
+def test_tokens_are_counted_as_they_are_tokenised(tiny_processor):
+    labels = ["dog", "a red car", "x" * 200]
+    counts = tiny_processor.count_tokens(labels)
+    assert counts[:2] == [len(tiny_processor(labels=label)["input_ids"][0]) for label in labels[:2]]
+    assert counts[2] > tiny_processor.context_length == 77
+    assert tiny_processor.count_tokens("dog", label_template="{label}")[0] < counts[0]
+    with pytest.raises(ValueError, match="Label 0 is empty"):
+        tiny_processor.count_tokens([" "])
