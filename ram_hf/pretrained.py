@@ -86,6 +86,23 @@ def load_model(
     return model, processor
 
 
+def load_config(name_or_path: str | os.PathLike[str]) -> RamConfig | None:
+    """The configuration of a RAM model, without its weights; None for a CLIP.
+
+    Raises:
+        FileNotFoundError: when there is no such model, neither here nor on the Hub.
+        ConnectionError: when it is not in the cache and the Hub cannot be reached.
+        ValueError: when it is neither a RAM nor a CLIP, or its configuration is wrong.
+    """
+    name, revision = split_revision(os.path.expanduser(name_or_path), None)
+    where = {} if revision is None else {"revision": revision}
+    try:
+        kind = kind_of_checkpoint(name, **where)
+        return None if kind == "clip" else RamConfig.from_pretrained(name, **where)
+    except OSError as error:
+        raise _in_one_line(os.fspath(name), error) from error
+
+
 def _clip_beside(folder: str | os.PathLike[str], kind: str | None) -> CLIPConfig | None:
     """The CLIP that a folder's configuration says its weights hold; None where they are adapters alone."""
     if kind == "clip":
@@ -148,4 +165,4 @@ def _in_one_line(name: str, error: OSError) -> OSError:
     )
 
 
-__all__ = ["load_model"]
+__all__ = ["load_config", "load_model"]
