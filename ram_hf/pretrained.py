@@ -14,7 +14,7 @@ from .hub_errors import explain
 from .model.bundled import find_bundled
 from .model.checkpoint_kind import kind_of_checkpoint, read_json_object
 from .model.configuration_ram import RamConfig, check_field_names
-from .model.hub_names import split_revision
+from .model.hub_names import intended_id, split_revision
 from .model.loaded_weights import PickleRefusedError, refuse_incomplete, refuse_nonsense
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
@@ -154,7 +154,10 @@ def _in_one_line(name: str, error: OSError) -> OSError:
     """What a paragraph of transformers' means; the Hub client's own error is its cause."""
     is_path = isinstance(error, FileNotFoundError) or name.startswith((".", os.sep))
     if is_path or isinstance(error.__cause__, HFValidationError):
-        return FileNotFoundError(f"There is no model {name!r}: no such folder, and a Hub id looks like 'owner/name'.")
+        hint = f" Did you mean {intended!r}?" if (intended := intended_id(name)) else ""
+        return FileNotFoundError(
+            f"There is no model {name!r}: no such folder, and a Hub id looks like 'owner/name'.{hint}"
+        )
     if isinstance(error.__cause__, RepositoryNotFoundError) and not isinstance(error.__cause__, GatedRepoError):
         return FileNotFoundError(f"There is no model {name!r}: no such folder. {explain(error)}")
     if explanation := explain(error):
