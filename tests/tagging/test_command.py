@@ -79,6 +79,8 @@ def test_tables_for_programs_and_for_people(tag, tmp_path, capsys, monkeypatch):
     assert broken == "./broken.png       the file is empty"
     assert fine.startswith("./new\\nline\\t.png  ")
     assert {"a", "longer"} <= set(fine.split())
+    assert tag(".", "--threshold", 1, labels="a, longer") == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("  none of these labels")
 
 
 def test_labels_from_a_file_and_duplicates(tag, tmp_path, capsys, model_folder):
