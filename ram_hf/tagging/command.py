@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..option_types import path, path_or_id, share, whole_number
+from ..option_types import path, path_or_id, whole_number
+from .score_options import add_score_arguments, scoring_of
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -86,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="at most N labels found in a picture (default: 5, without end with a threshold)",
     )
-    tags.add_argument("--threshold", type=share, metavar="T", help="only labels that score at least T, from 0 to 1")
+    add_score_arguments(tags)
     tags.add_argument(
         "--prompt-template",
         metavar="TEXT",
@@ -149,16 +150,18 @@ def run(args: argparse.Namespace) -> int:
     from .outputs import TagOptions
     from .overlay import leave_out_drawn
     from .paths import find_images
+    from .scoring import HOW_TO_CALIBRATE, PAPER
 
     # All that can be wrong with the command is found before the model is loaded.
     _refuse_what_has_no_effect(args)
     vocabulary, notes = read_vocabulary(args.labels, args.labels_file, stdin=sys.stdin.buffer)
-    options = TagOptions.of(vocabulary, args.top_k, args.threshold)
+    options = TagOptions.of(scoring_of(args, vocabulary), args.top_k)
+    vocabulary = options.vocabulary
     if args.sidecar == "txt":
         _refuse_separators(vocabulary)
     found = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None, exclude=args.exclude)
     paths = found.paths
-    sys.stderr.write("".join(f"{note}\n" for note in (*notes, *_idle_options(args, found, vocabulary))))
+    sys.stderr.write("".join(f"{note}\n" for note in (*notes, *_idle_options(args, found, options))))
     if args.overlay is not None:
         paths = leave_out_drawn(paths, args.overlay)
         if not paths:
@@ -178,6 +181,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(passed_over + "\n")
     if interrupted:
         return 130
+    if options.score == PAPER and args.score is None and len(failures) < len(todo.paths):
+        sys.stderr.write(f"{HOW_TO_CALIBRATE}\n")
     return 1 if args.strict and failures else 0
 
 
@@ -198,13 +203,18 @@ def _refuse_separators(vocabulary: "Vocabulary") -> None:
             raise ValueError(f"The label {name!r} holds {mark}, which separates labels in a .txt file.")
 
 
-def _idle_options(args: argparse.Namespace, found: "FoundImages", vocabulary: "Vocabulary") -> list[str]:
+def _idle_options(args: argparse.Namespace, found: "FoundImages", options: "TagOptions") -> list[str]:
     """What changes nothing, a line each."""
+    from .scoring import PROBABILITY
+
+    vocabulary = options.vocabulary
     lines = [f"`--exclude {pattern}` leaves out nothing." for pattern in found.idle_patterns]
     if args.top_k is not None and args.top_k > len(vocabulary.matched):
         lines.append(f"`--top-k {args.top_k}` is more than there are labels, {len(vocabulary.matched)}.")
     if args.threshold is not None and vocabulary.has_every_threshold:
         lines.append(f"`--threshold {args.threshold}` changes nothing: {str(args.labels_file)!r} says all thresholds.")
+    if options.score == PROBABILITY and vocabulary.background:
+        lines.append("`background` changes nothing: probabilities do not compete (`--score paper` does).")
     return lines
 
 
@@ -304,6 +314,8 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
         label_template=args.prompt_template,
         top_k=options.top_k,
         threshold=options.threshold,
+        score=options.score,
+        expected_labels=options.expected_labels,
         device=pick_device(args.device),
         with_heat_maps=args.overlay is not None,
     )
