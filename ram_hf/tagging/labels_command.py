@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .outputs import TagOptions
     from .vocabulary import Vocabulary
 
-# Among 1,007 names of 328 things, of 1,054 pairs of names of one thing 1,038 are that much alike to ram-tiny, and none
-# of two things: `python benchmarks/near_labels.py`.
+# Among 1,007 names of 328 things, of 1,054 pairs of names of one thing 1,038 are that much alike to ram-tiny, and no
+# pair of two things: `python benchmarks/near_labels.py`.
 _NEAR = 0.9
 _SHOWN = 20
 _WIDEST = 60  # characters of a name

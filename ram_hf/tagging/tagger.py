@@ -138,8 +138,8 @@ def candidate_features(
 ) -> Tensor:
     """Label features of a vocabulary's columns: of several names the mean direction, of one name its own.
 
-    Of the ways to join names this ranks no worse than the others and costs an image nothing, where a column for each
-    name would make the list longer: `benchmarks/label_names.py`, docs/vocabulary.md.
+    The highest of the names' probabilities ranks the same (`benchmarks/label_names.py`, docs/vocabulary.md), and costs
+    a column for each name.
 
     Returns:
         Features, not normalised, shape (columns, D).
