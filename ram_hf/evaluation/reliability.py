@@ -27,14 +27,14 @@ class ReliabilityBin(NamedTuple):
         highest: probability of them.
         mean_probability: what was said.
         share_present: what was true.
-        count: how many there are.
+        num_entries: how many there are.
     """
 
     lowest: float
     highest: float
     mean_probability: float
     share_present: float
-    count: int
+    num_entries: int
 
 
 def reliability(
@@ -69,11 +69,11 @@ def reliability(
 
 
 def expected_calibration_error(bins: list[ReliabilityBin]) -> float | None:
-    """ECE: mean distance between what was said and what was true, weighted by the bins' counts; None without bins."""
-    total = sum(each.count for each in bins)
+    """ECE: mean distance between what was said and what was true, weighted by the bins' sizes; None without bins."""
+    total = sum(each.num_entries for each in bins)
     if not total:
         return None
-    return sum(each.count * abs(each.mean_probability - each.share_present) for each in bins) / total
+    return sum(each.num_entries * abs(each.mean_probability - each.share_present) for each in bins) / total
 
 
 def brier_score(probabilities: ArrayLike, targets: ArrayLike) -> float:

@@ -33,17 +33,17 @@ def test_bins_hold_the_same_number_and_say_what_is_true(drawn):
     bins = reliability(probabilities, targets)
     kept = (targets != -1) & (probabilities > 0.05)
     assert len(bins) == 15
-    assert sum(each.count for each in bins) == kept.sum()
-    assert max(each.count for each in bins) - min(each.count for each in bins) <= 1
+    assert sum(each.num_entries for each in bins) == kept.sum()
+    assert max(each.num_entries for each in bins) - min(each.num_entries for each in bins) <= 1
     pairs = sorted(zip(probabilities[kept].tolist(), targets[kept].tolist(), strict=True), key=lambda pair: pair[0])
     total, start = 0.0, 0
     for each in bins:
-        part = pairs[start : start + each.count]
-        start += each.count
+        part = pairs[start : start + each.num_entries]
+        start += each.num_entries
         said, true = (np.mean(column) for column in zip(*part, strict=True))
         assert (each.mean_probability, each.share_present) == pytest.approx((said, true))
         assert (each.lowest, each.highest) == (part[0][0], part[-1][0])
-        total += each.count / len(pairs) * abs(said - true)
+        total += each.num_entries / len(pairs) * abs(said - true)
     assert expected_calibration_error(bins) == pytest.approx(total)
     assert total > 0.05
 
