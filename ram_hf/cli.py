@@ -20,6 +20,7 @@ COMMANDS = {
     "tag": ("ram_hf.tagging.command", "tag files and folders with any list of labels"),
     "train": ("ram_hf.training.command", "train on a dataset (in several processes: accelerate launch)"),
     "evaluate": ("ram_hf.evaluation.command", "judge a model on a dataset"),
+    "calibrate": ("ram_hf.evaluation.calibrate_command", "give a model probabilities, fitted to a dataset"),
     "prepare": ("ram_hf.data.command", "turn pictures and annotations on disk into shards"),
     "labels": ("ram_hf.tagging.labels_command", "check a file of labels before pictures are tagged with it"),
     "push": ("ram_hf.publishing.command", "send a trained model to the Hub, with a card made from its run"),

@@ -275,7 +275,8 @@ class RamModel(RamPreTrainedModel):
         """Wrap a CLIP checkpoint; useful at once, without training.
 
         The local stream and the matching work from the start. The adapters are there but inert: their last convolution
-        is zero. There are no ladder tokens and no prompts until [`add_learned_tokens`] adds them for training.
+        is zero. There are no ladder tokens and no prompts until [`add_learned_tokens`] adds them for training. Nor are
+        there reference labels and probabilities: `ram-hf calibrate` encodes a list of common nouns, and fits them.
 
         Args:
             clip: id on the Hub, folder or `CLIPModel` with a ViT tower. A `CLIPModel` is wrapped, not copied.
@@ -496,8 +497,9 @@ class RamModel(RamPreTrainedModel):
     def set_reference_labels(self, names: Sequence[str], label_features: Tensor) -> None:
         """Set the labels that images are read with when labels are to be judged each by itself.
 
-        The labels that the model was trained on are a good list, and common nouns for one without training. They are
-        saved with the model. A calibration that the model had belongs to other labels, and is dropped.
+        The labels that the model was trained on are a good list, and common nouns (`ram_hf.COMMON_NOUNS`) for one
+        without training. They are saved with the model. A calibration that the model had belongs to other labels, and
+        is dropped. `ram-hf calibrate` sets them too.
 
         Args:
             names: R distinct label names.
