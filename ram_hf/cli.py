@@ -17,8 +17,9 @@ from .model.suggestions import did_you_mean
 # The module has `add_arguments(parser)` and `run(args)`, which returns the exit status.
 COMMANDS = {
     "tag": ("ram_hf.tagging.command", "tag files and folders with any list of labels"),
-    "index": ("ram_hf.tagging.index_command", "encode pictures once, to search and tag them without opening them"),
     "train": ("ram_hf.training.command", "train on a dataset (in several processes: accelerate launch)"),
+    "index": ("ram_hf.tagging.index_command", "encode pictures once, to search and tag them without opening them"),
+    "search": ("ram_hf.tagging.search_command", "find the pictures of an index that show what a text says"),
     "evaluate": ("ram_hf.evaluation.command", "judge a model on a dataset"),
     "prepare": ("ram_hf.data.command", "turn pictures and annotations on disk into shards"),
     "push": ("ram_hf.publishing.command", "send a trained model to the Hub, with a card made from its run"),

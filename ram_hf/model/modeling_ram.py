@@ -40,7 +40,14 @@ from .matching import MatchingTemperatures, match_patches
 from .optimal_transport import teacher_cost
 from .own_weight import own_weight
 from .pushing import PushesCard
-from .reference_labels import ImageFeatures, ReferenceLabels, Scales, describe_images, label_evidence
+from .reference_labels import (
+    LABELS_AT_ONCE,
+    ImageFeatures,
+    ReferenceLabels,
+    Scales,
+    describe_images,
+    label_evidence,
+)
 
 # Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike;
 # the published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
@@ -533,7 +540,12 @@ class RamModel(RamPreTrainedModel):
         return self._read_with_reference(streams, pixel_values)
 
     def score_stored(
-        self, features: ImageFeatures, label_features: Tensor, *, output_transport_plan: bool = False
+        self,
+        features: ImageFeatures,
+        label_features: Tensor,
+        *,
+        output_transport_plan: bool = False,
+        labels_at_once: int = LABELS_AT_ONCE,
     ) -> RamOutput:
         """Judge labels, each by itself, for images that were encoded before.
 
@@ -544,6 +556,8 @@ class RamModel(RamPreTrainedModel):
             features: from [`encode_images`].
             label_features: from [`get_label_features`], shape (L, D).
             output_transport_plan: return the plan (B, P, L) as well, whose columns are each label's own.
+            labels_at_once: how many are computed side by side. Fewer than that cost as much; the bits are the same
+                for the same number.
 
         Returns:
             [`RamOutput`] with `global_logits`, `local_logits`, `label_embeds`, and, where the model is calibrated,
@@ -562,6 +576,7 @@ class RamModel(RamPreTrainedModel):
             self.config,
             self._scales(reference.device),
             output_transport_plan=output_transport_plan,
+            labels_at_once=labels_at_once,
         )
         probabilities = None
         if self.config.calibration is not None:

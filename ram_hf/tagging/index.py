@@ -4,8 +4,10 @@ An index holds `images-00000.arrow`, ... (Arrow streams, as `datasets` keeps the
 column lies in one piece), `index.json`, and a `README.md` by which `datasets.load_dataset` finds the shards.
 """
 
+import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "index.json"
+BASIS_FILE = "sketch_basis.npy"
+SKETCH_VECTORS, SKETCH_WIDTH = 16, 32
 _FORMAT = "ram_hf index of images"
 _SHARDS = "images-*.arrow"
 _ABOUT = ("folder", "path", "size", "modified_ns", "width", "height", "error")
@@ -65,6 +69,7 @@ class StoredFeatures(NamedTuple):
         patch_embeds: (B, P, D), float16; None in an index without patches, as the two others.
         row_scalings: (B, P), float32.
         patch_rivals: (B, P), float32.
+        sketches: (B, V, K), int8; see [`sketch_patches`].
     """
 
     image_embeds: np.ndarray
@@ -72,6 +77,7 @@ class StoredFeatures(NamedTuple):
     patch_embeds: np.ndarray | None = None
     row_scalings: np.ndarray | None = None
     patch_rivals: np.ndarray | None = None
+    sketches: np.ndarray | None = None
 
     def spread(self, is_there: Sequence[bool]) -> "StoredFeatures":
         """The same with zeros for images that are not there: a row for each entry, theirs where it is True."""
@@ -110,14 +116,28 @@ class IndexDescription:
     @property
     def bytes_per_image(self) -> int:
         """Of features; path and numbers come to some hundred more."""
-        return 2 * self.embedding_width * (1 + self.num_patches) + 4 * (2 * self.num_patches + _NUM_STATISTICS)
+        embeddings = 2 * self.embedding_width * (1 + self.num_patches)
+        return embeddings + 4 * (2 * self.num_patches + _NUM_STATISTICS) + math.prod(self.sketch_shape)
 
-    def write(self, folder: Path) -> None:
-        """Write `index.json`, and before it the README; nothing where they say so already.
+    @property
+    def sketch_shape(self) -> tuple[int, int]:
+        """Vectors of an image's sketch, V, and their length, K."""
+        return min(SKETCH_VECTORS, self.num_patches), min(SKETCH_WIDTH, self.embedding_width)
+
+    def write(self, folder: Path, basis: np.ndarray) -> None:
+        """Write `index.json`, and before it the README and the basis of sketches; nothing where they are there.
+
+        Args:
+            folder: of the index.
+            basis: see [`sketch_basis`], shape (K, D), float32.
 
         Raises:
             OSError: when they cannot be written.
         """
+        if not (folder / BASIS_FILE).exists():
+            content_of_basis = io.BytesIO()
+            np.save(content_of_basis, basis)
+            write_whole(folder / BASIS_FILE, content_of_basis.getvalue())
         content = {"format": _FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
         for name, text in (("README.md", _README), (DESCRIPTION_FILE, json.dumps(content, indent=2) + "\n")):
             file = folder / name
@@ -165,6 +185,21 @@ def read_description(folder: Path) -> IndexDescription:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{str(folder / DESCRIPTION_FILE)!r} is damaged: {error}. Make the index again.") from None
+
+
+def read_basis(folder: Path, description: IndexDescription) -> np.ndarray:
+    """What sketches are projected on, shape (K, D), float32.
+
+    Raises:
+        ValueError: when its file is gone or damaged.
+    """
+    try:
+        basis = np.load(folder / BASIS_FILE, allow_pickle=False)
+        if basis.shape != (description.sketch_shape[1], description.embedding_width) or basis.dtype != np.float32:
+            raise ValueError("it has another shape")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{str(folder / BASIS_FILE)!r} cannot be read ({error}): make the index again.") from None
+    return basis
 
 
 def _description_of(folder: Path) -> dict[str, Any]:
@@ -220,6 +255,11 @@ class ImageIndex:
         """(images, 6), float32."""
         return np.concatenate([_column(each, "statistics") for each in self._shards] or [np.zeros((0, 6), "f4")])
 
+    def sketches(self) -> Iterator[np.ndarray]:
+        """(images, V, K), int8, a part of the images after the other."""
+        for shard in self._shards:
+            yield _column(shard, "sketches").reshape(-1, *self.description.sketch_shape)
+
     def is_broken(self) -> np.ndarray:
         """(images,), whether an image could not be read."""
         return np.concatenate(
@@ -243,6 +283,7 @@ class ImageIndex:
         if self.has_patches:
             patches = self.description.num_patches
             found["patch_embeds"] = found["patch_embeds"].reshape(len(numbers), patches, -1)
+            found["sketches"] = found["sketches"].reshape(len(numbers), *self.description.sketch_shape)
         return StoredFeatures(**found)
 
     @property
@@ -401,6 +442,7 @@ def _schema(description: IndexDescription) -> "pa.Schema":
     if patches:
         columns["patch_embeds"] = pa.list_(pa.float16(), patches * width)
         columns |= {name: pa.list_(pa.float32(), patches) for name in ("row_scalings", "patch_rivals")}
+        columns["sketches"] = pa.list_(pa.int8(), math.prod(description.sketch_shape))
     schema = _schema_of_about()
     for name, kind in columns.items():
         schema = schema.append(pa.field(name, kind))
@@ -416,8 +458,11 @@ def _pyarrow() -> Any:
 
 
 __all__ = [
+    "BASIS_FILE",
     "DESCRIPTION_FILE",
     "FORMAT_VERSION",
+    "SKETCH_VECTORS",
+    "SKETCH_WIDTH",
     "ImageIndex",
     "IndexDescription",
     "IndexWriter",
@@ -425,6 +470,7 @@ __all__ = [
     "StoredFeatures",
     "change_places",
     "is_index",
+    "read_basis",
     "read_description",
     "shard_files",
 ]

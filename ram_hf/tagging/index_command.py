@@ -116,10 +116,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_foreign_folder(output: Path) -> None:
-    from .index import DESCRIPTION_FILE
+    from .index import BASIS_FILE, DESCRIPTION_FILE
 
-    left_by_a_killed_run = "README.md"
-    others = [name for name in os.listdir(output) if not name.startswith(".") and name != left_by_a_killed_run]
+    left_by_a_killed_run = ("README.md", BASIS_FILE)
+    others = [name for name in os.listdir(output) if not name.startswith(".") and name not in left_by_a_killed_run]
     if others and DESCRIPTION_FILE not in others:
         raise FileExistsError(
             f"{str(output)!r} holds other things, {sorted(others)[0]!r} for one: choose a new folder for the index."
@@ -138,11 +138,11 @@ def _bring_up_to_date(args: argparse.Namespace, named: Sequence[str], paths: Seq
     encoder, description = _make_encoder(args, folders, old.description if old else None)
     changes = _with_mended(args, encoder.square, find_changes(indexed, files), indexed, files)
     if not old or changes.todo or not old.description.complete:
-        description.write(args.output)
+        description.write(args.output, encoder.basis)
     change_places(args.output, description, changes.places)
     interrupted, failures = _encode(args, encoder, description, changes)
     if not interrupted:
-        replace(description, complete=True).write(args.output)
+        replace(description, complete=True).write(args.output, encoder.basis)
     _tell(args, len(ImageIndex(args.output)), changes, indexed, failures)
     if interrupted:
         sys.stderr.write("Interrupted; the same command goes on.\n")
@@ -154,12 +154,13 @@ def _make_encoder(
     args: argparse.Namespace, folders: tuple[str, ...], old: "IndexDescription | None"
 ) -> tuple["FeatureEncoder", "IndexDescription"]:
     from .feature_encoder import FeatureEncoder, feature_fingerprint
-    from .index import IndexDescription
+    from .index import IndexDescription, read_basis
     from .model_loading import device_of, load_quietly
 
     name = args.model or (old.model if old else "ram-tiny")
     model, processor = load_quietly(name)
-    encoder = FeatureEncoder(model, processor, device=device_of(args.device))
+    basis = read_basis(args.output, old) if old else None
+    encoder = FeatureEncoder(model, processor, device=device_of(args.device), basis=basis)
     num_patches = 0 if args.without_patches else math.prod(model.config.patch_grid())
     description = IndexDescription(
         os.path.abspath(name) if os.path.isdir(name) else name,

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
     from ..model.modeling_ram import RamModel
     from ..model.processing_ram import RamProcessor
+    from .index import ImageIndex
 
 
 def load_quietly(name_or_path: str) -> tuple["RamModel", "RamProcessor"]:
@@ -24,6 +25,25 @@ def load_quietly(name_or_path: str) -> tuple["RamModel", "RamProcessor"]:
     return load_model(name_or_path)
 
 
+def load_for_index(index: "ImageIndex", name: str | None = None) -> tuple["RamModel", "RamProcessor"]:
+    """The model by which an index was made, or one of another name that computes the same features.
+
+    Raises:
+        ValueError: when it computes other features.
+    """
+    from .feature_encoder import feature_fingerprint
+
+    made_by = index.description.model
+    model, processor = load_quietly(name or made_by)
+    if feature_fingerprint(model, processor) != index.description.fingerprint:
+        other = f"{name!r} computes" if name else "what has that name now computes"
+        raise ValueError(
+            f"The index {str(index.folder)!r} was made by the model {made_by!r}, and {other} other features: name "
+            "that model with `--model`, or make the index again."
+        )
+    return model.eval(), processor
+
+
 def device_of(name: str) -> "str | torch.device":
     """The device of a name, where "auto" is an accelerator if there is one."""
     import torch
@@ -32,4 +52,4 @@ def device_of(name: str) -> "str | torch.device":
     return (accelerator or "cpu") if name == "auto" else name
 
 
-__all__ = ["device_of", "load_quietly"]
+__all__ = ["device_of", "load_for_index", "load_quietly"]

@@ -19,6 +19,7 @@ from ram_hf.tagging.index import (
 )
 
 WIDTH, PATCHES = 6, 4
+BASIS = np.eye(WIDTH, dtype=np.float32)
 
 
 def describe(num_patches=PATCHES, **more) -> IndexDescription:
@@ -33,6 +34,7 @@ def make_features(number: int, seed: int = 0) -> StoredFeatures:
         rng.normal(size=(number, PATCHES, WIDTH)).astype("f2"),
         rng.normal(size=(number, PATCHES)).astype("f4"),
         rng.normal(size=(number, PATCHES)).astype("f4"),
+        rng.integers(-127, 128, size=(number, PATCHES, WIDTH)).astype("i1"),
     )
 
 
@@ -47,7 +49,7 @@ def index(tmp_path):
     """Eleven images in shards of four."""
     folder = tmp_path / "index"
     folder.mkdir()
-    describe().write(folder)
+    describe().write(folder, BASIS)
     writer = IndexWriter(folder, describe(), shard_size=4)
     features = make_features(11)
     for start, stop in ((0, 3), (3, 9), (9, 11)):
@@ -81,7 +83,7 @@ def test_last_shard_is_gone_on_with(index):
 
 
 def test_without_patches(tmp_path):
-    describe(0).write(tmp_path)
+    describe(0).write(tmp_path, BASIS)
     writer = IndexWriter(tmp_path, describe(0), shard_size=4)
     writer.add(make_images(2), make_features(2))
     writer.flush()
@@ -177,7 +179,7 @@ def test_damaged_shards_are_named(index, damage):
     file = index / "images-00001.arrow"
     content = file.read_bytes()
     if damage == "other model":
-        describe(0).write(index)
+        describe(0).write(index, BASIS)
     else:
         file.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"no shard\n" * 99}[damage])
     with pytest.raises(ValueError, match=r"images-0000\d.arrow' is damaged, or no shard of this index. Remove it"):
