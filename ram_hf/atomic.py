@@ -314,6 +314,21 @@ def _tell_in_the_name_of(target: Path, error: BaseException, unfinished: Path, *
         error.filename = error.filename.replace(os.fspath(unfinished), os.fspath(target))
 
 
+@contextmanager
+def telling_no_room(target: str | os.PathLike, kept: str) -> Iterator[None]:
+    """Name the target where a library that writes there by itself finds the disk full.
+
+    Raises:
+        NoRoomError: in the place of its error; `kept` says what is left.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.errno not in _NO_ROOM or isinstance(error, NoRoomError):
+            raise
+        raise NoRoomError(error.errno, target, kept) from error
+
+
 def _take_lock(file: Path) -> BinaryIO:
     while True:
         held = open(file, "ab")  # noqa: SIM115
@@ -387,6 +402,7 @@ __all__ = [
     "locked_folder",
     "refuse_used_folder",
     "remove_left_over",
+    "telling_no_room",
     "whole_file",
     "whole_files",
     "whole_folder",

@@ -8,6 +8,7 @@ import io
 import itertools
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ COMMANDS = {
     "search": ("ram_hf.tagging.search_command", "find the pictures of an index that show what a text says"),
     "evaluate": ("ram_hf.evaluation.command", "judge a model on a dataset"),
     "prepare": ("ram_hf.data.command", "turn pictures and annotations on disk into shards"),
+    "labels": ("ram_hf.tagging.labels_command", "check a file of labels before pictures are tagged with it"),
     "push": ("ram_hf.publishing.command", "send a trained model to the Hub, with a card made from its run"),
     "scenes": ("ram_hf.scenes.command", "compose a corpus of pictures with known labels and boxes"),
     "pull": ("ram_hf.publishing.pull", "fetch a model from the Hub with all that use without a network needs"),
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         if _DEBUG in argv:
-            raise
+            sys.stderr.write(_traceback())
         message = " ".join(_message(error).split()) or type(error).__name__  # some libraries' messages are paragraphs
         sys.stderr.write(f"ram-hf: error: {message}\n")
         return 2 if isinstance(error, UsageError) else 1
@@ -63,11 +65,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _message(error: Exception) -> str:
     if "huggingface_hub" not in sys.modules:
         return str(error)
-    from .hub_errors import explain, redacted
+    from .hub_errors import PLAIN, explain, redacted
 
-    # An error of Python's own type is ours, and says already what it means.
-    is_ours = type(error) in (ValueError, FileNotFoundError, ConnectionError)
-    return redacted((None if is_ours else explain(error)) or str(error))
+    return redacted((None if type(error) in PLAIN else explain(error)) or str(error))
+
+
+def _traceback() -> str:
+    """Of the error at hand; without the tokens that may stand in what the Hub's client raises."""
+    text = traceback.format_exc()
+    if "huggingface_hub" not in sys.modules:
+        return text
+    from .hub_errors import redacted
+
+    return redacted(text)
 
 
 def _open_streams() -> None:

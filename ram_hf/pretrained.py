@@ -14,6 +14,7 @@ from .hub_errors import explain
 from .model.bundled import find_bundled
 from .model.checkpoint_kind import kind_of_checkpoint, read_json_object
 from .model.configuration_ram import RamConfig, check_field_names
+from .model.hub_names import split_revision
 from .model.loaded_weights import PickleRefusedError, refuse_incomplete, refuse_nonsense
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
@@ -93,18 +94,6 @@ def _clip_beside(folder: str | os.PathLike[str], kind: str | None) -> CLIPConfig
     return None if config.base_model_fingerprint is not None else config.clip_config
 
 
-def split_revision(
-    name_or_path: str | os.PathLike[str], revision: str | None
-) -> tuple[str | os.PathLike[str], str | None]:
-    """Name and revision of "owner/name@revision"."""
-    if not isinstance(name_or_path, str) or os.path.exists(name_or_path):
-        return name_or_path, revision
-    name, _, named = name_or_path.partition("@")
-    if named and revision not in (None, named):
-        raise ValueError(f"{name_or_path!r} names a revision, and so does `revision`: {revision!r}.")
-    return name, named or revision
-
-
 @contextmanager
 def _telling(part: str, name_or_path: str | os.PathLike[str]) -> Iterator[None]:
     """Name the file or the part that cannot be read, where a library below says something of its own."""
@@ -150,10 +139,7 @@ def _in_one_line(name: str, error: OSError) -> OSError:
     if is_path or isinstance(error.__cause__, HFValidationError):
         return FileNotFoundError(f"There is no model {name!r}: no such folder, and a Hub id looks like 'owner/name'.")
     if isinstance(error.__cause__, RepositoryNotFoundError) and not isinstance(error.__cause__, GatedRepoError):
-        return FileNotFoundError(
-            f"There is no model {name!r}: no such folder, and the Hub has none of that name that you may read "
-            "(`hf auth login` opens private and gated ones)."
-        )
+        return FileNotFoundError(f"There is no model {name!r}: no such folder. {explain(error)}")
     if explanation := explain(error):
         return ConnectionError(f"The model {name!r} is neither a folder nor in the cache. {explanation}")
     return ConnectionError(
@@ -162,4 +148,4 @@ def _in_one_line(name: str, error: OSError) -> OSError:
     )
 
 
-__all__ = ["load_model", "split_revision"]
+__all__ = ["load_model"]

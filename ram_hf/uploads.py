@@ -1,17 +1,25 @@
-"""Folders and files to the Hub, with its refusals told in one line each. No token is ever shown."""
+"""Folders and files to the Hub, with its refusals told in one line each."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.utils import validate_repo_id
+
+from .hub_errors import LOG_IN, plain_errors
 from .model.suggestions import did_you_mean
 
 RepoType = Literal["model", "dataset"]
 Tell = Callable[[str], None]
 
-_LOG_IN = "`hf auth login` keeps a token with write access for all that follows (or set HF_TOKEN)"
+
+def tell_on_stderr(line: str) -> None:
+    """What commands hand in as `tell`."""
+    sys.stderr.write(f"{line}\n")
 
 
 def open_repo(repo: str, repo_type: RepoType = "model", *, private: bool = False, revision: str | None = None) -> str:
@@ -30,8 +38,6 @@ def open_repo(repo: str, repo_type: RepoType = "model", *, private: bool = False
         ConnectionError, FileNotFoundError, PermissionError, ValueError: see [`plain_errors`]; and a PermissionError
             when it is there, and public where `private` was asked for.
     """
-    from huggingface_hub import HfApi
-
     api = HfApi()
     with plain_errors(repo):
         name = api.create_repo(repo, repo_type=repo_type, private=private or None, exist_ok=True).repo_id
@@ -73,8 +79,6 @@ def upload(
     Raises:
         ConnectionError, FileNotFoundError, PermissionError, ValueError: see [`plain_errors`].
     """
-    from huggingface_hub import HfApi
-
     files = [file for file in Path(folder).rglob("*") if file.is_file() and file.name not in leave_out]
     tell(f"Sending {len(files)} files, {_size(sum(file.stat().st_size for file in files))}, to {repo_id}")
     with plain_errors(repo_id):
@@ -99,19 +103,16 @@ def refuse_without_token(repo: str) -> None:
         PermissionError: when there is no token.
         ValueError: when no repository can have that name.
     """
-    from huggingface_hub import get_token
-    from huggingface_hub.utils import validate_repo_id
-
     with plain_errors(repo):
         validate_repo_id(repo)
     if get_token() is None:
-        raise PermissionError(f"There is no token for the Hub, so nothing can go to {repo!r}: {_LOG_IN}.")
+        raise PermissionError(
+            f"There is no token for the Hub, so nothing can go to {repo!r}: {LOG_IN}; give it write access."
+        )
 
 
 def refuse_missing_repo(repo: str, repo_type: RepoType = "model") -> None:
     """Raise FileNotFoundError where there is no such repository, with the nearest of the same owner."""
-    from huggingface_hub import HfApi
-
     with plain_errors(repo):
         if HfApi().repo_exists(repo, repo_type=repo_type):
             return
@@ -124,52 +125,6 @@ def refuse_missing_repo(repo: str, repo_type: RepoType = "model") -> None:
     raise FileNotFoundError(f"There is no repository {repo!r} that you may see. {hint}")
 
 
-@contextmanager
-def plain_errors(repo: str) -> Iterator[None]:
-    """Tell in a line what the client's paragraphs mean.
-
-    Raises:
-        ConnectionError: when the Hub cannot be reached, is busy or broken: the same command can be run again.
-        FileNotFoundError: when there is no such repository, owner or branch.
-        PermissionError: when there is no token, or it may not do this.
-        ValueError: when no repository can have that name, or the Hub refuses what was sent.
-    """
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
-
-    again = "Run the same command again: what has arrived is not sent a second time."
-    try:
-        yield
-    except HFValidationError as error:
-        raise ValueError(
-            f"No repository can be named {repo!r}: it is 'owner/name', of letters, digits, '-', '_' and '.'."
-        ) from error
-    except LocalTokenNotFoundError as error:
-        raise PermissionError(f"There is no token for the Hub: {_LOG_IN}.") from error
-    except OfflineModeIsEnabled as error:
-        raise ConnectionError("HF_HUB_OFFLINE is set, so nothing can go to the Hub.") from error
-    except HfHubHTTPError as error:
-        raise _told(repo, error.response.status_code, error.server_message, again) from error
-    except (ConnectionError, TimeoutError) as error:
-        raise ConnectionError(f"The connection to the Hub broke ({type(error).__name__}). {again}") from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "requests", "urllib3"):
-            raise
-        raise ConnectionError(f"The connection to the Hub broke ({type(error).__name__}). {again}") from error
-
-
-def _told(repo: str, status: int, message: str | None, again: str) -> OSError | ValueError:
-    said = f" The Hub says: {' '.join(message.split())}." if message else ""
-    if status == 401:
-        return PermissionError(f"The Hub does not know the token, or needs one for {repo!r}.{said} {_LOG_IN}.")
-    if status == 403:
-        return PermissionError(f"The token may not write to {repo!r}.{said} Make one with write access: {_LOG_IN}.")
-    if status == 404:
-        return FileNotFoundError(f"There is no {repo!r}, no owner of that name, or no such branch.{said}")
-    if status == 429 or status >= 500:
-        return ConnectionError(f"The Hub answers with status {status}.{said} {again}")
-    return ValueError(f"The Hub refuses this with status {status}.{said}")
-
-
 def _size(num_bytes: float) -> str:
     for unit in ("bytes", "kB", "MB"):
         if num_bytes < 1000:
@@ -178,4 +133,4 @@ def _size(num_bytes: float) -> str:
     return f"{num_bytes:.3g} GB"
 
 
-__all__ = ["open_repo", "plain_errors", "refuse_missing_repo", "refuse_without_token", "upload"]
+__all__ = ["open_repo", "refuse_missing_repo", "refuse_without_token", "tell_on_stderr", "upload"]

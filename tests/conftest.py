@@ -14,6 +14,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from ram_hf import RamConfig, RamModel, RamProcessor
 
+from .fork_server import ForkServer
 from .hub_server import HubServer
 
 torch.set_num_threads(1)  # the tests themselves run in parallel
@@ -115,6 +116,14 @@ def hub(tmp_path, monkeypatch) -> Iterator[HubServer]:
     with server.serving():
         yield server
     assert not server.faults, server.faults[0]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ForkServer]:
+    """Runs `ram-hf` in processes of its own; what a test of them takes if the imports are not what it asks about."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,16 +6,16 @@ import re
 import pytest
 
 from ram_hf import RamTaggingPipeline, cli
-from ram_hf.hub_errors import explain, redacted
+from ram_hf.hub_errors import explain, plain_errors, redacted
 
 from .hub_server import READ_TOKEN, WRITE_TOKEN
 
 STATUSES = [
     (401, "does not know your token"),
-    (403, "Your token may not do this"),
-    (429, r"takes no more requests for now \(429\), and does in 7 seconds\. Run the same again"),
-    (500, r"out of order \(500\)\. Run the same again"),
-    (503, r"out of order \(503\)\. Run the same again"),
+    (403, "Your token may not read 'user/repo'"),
+    (429, r"takes no more requests for now \(429\), and does in 7 seconds\. Run the same again.*'user/repo'"),
+    (500, r"out of order \(500\), asked for 'user/repo'\. Run the same again"),
+    (503, r"out of order \(503\), asked for 'user/repo'\. Run the same again"),
 ]
 ONE_IMAGE = ["tag", "image.png", "--labels", "dog", "--model"]
 
@@ -83,6 +83,62 @@ def test_tokens_reach_no_error_and_no_log(repo, hub, capsys, monkeypatch, caplog
     assert READ_TOKEN not in told(["pull", "user/repo"], capsys)
 
 
+@pytest.mark.parametrize("debug", [[], ["--debug"]], ids=["line", "traceback"])
+def test_tokens_in_what_a_library_raises_are_not_shown(debug, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError(f"Illegal header value b'Bearer {READ_TOKEN}'")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    assert cli.main(["pull", "user/repo", *debug]) == 1
+    shown = capsys.readouterr().err
+    assert ("Traceback" in shown) == bool(debug)
+    assert "Illegal header value b'Bearer [token]'" in shown
+    assert READ_TOKEN not in shown
+
+
 def test_what_is_no_error_of_the_hub_is_left_alone():
     assert explain(ValueError("no")) is None
     assert redacted(f"a {WRITE_TOKEN} b'Bearer abc.def' hf_hub") == "a [token] b'Bearer [token]' hf_hub"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "kind", "words"),
+    [
+        ("POST", "/api/repos/create", {}, 403, PermissionError, "may not write to 'user/new'"),
+        ("GET", "/api/models/user/repo/revision/v2", {"X-Error-Code": "RevisionNotFound"}, 404, FileNotFoundError,
+         "no branch, tag or commit 'v2' of 'user/repo'"),
+        ("GET", "/datasets/user/reds/resolve/main/a/b.txt", {"X-Error-Code": "EntryNotFound"}, 404, FileNotFoundError,
+         "no file 'a/b.txt' in 'user/reds'"),
+        ("GET", "/api/models/user/reds", {"X-Error-Code": "RepoNotFound"}, 404, FileNotFoundError,
+         "The Hub has no model 'user/reds', or none that you may see. Check the name"),
+        ("GET", "/api/datasets/user/repo/revision/main", {"X-Error-Code": "RepoNotFound"}, 401, FileNotFoundError,
+         "The Hub has no data set 'user/repo', or none that you may see. Check the name"),
+        ("HEAD", "/user/repo/resolve/main/config.json", {"X-Error-Code": "GatedRepo"}, 403, PermissionError,
+         "'user/repo' is gated: ask for access"),
+        ("POST", "/api/models/user/repo/commit/main", {"X-Error-Message": "A commit has happened since."}, 412,
+         ValueError, "refuses this to 'user/repo' (412). The Hub says: A commit has happened since."),
+    ],
+)  # fmt: skip
+def test_what_is_said_names_the_repository_and_its_type(method, path, headers, status, kind, words):
+    import httpx2 as httpx
+    from huggingface_hub.utils import hf_raise_for_status
+
+    request = httpx.Request(method, f"https://huggingface.co{path}")
+    name = "user/new" if path.endswith("create") else None
+    with pytest.raises(kind) as error, plain_errors(name):
+        hf_raise_for_status(httpx.Response(status, headers=headers, request=request))
+    assert type(error.value) is kind
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("https://huggingface.co/user/repo", "'user/repo'"), ("user/repo/", "'user/repo'"), ("my street", None)],
+)
+def test_what_can_be_no_name_is_told_with_what_was_meant(name, hint):
+    from huggingface_hub.utils import validate_repo_id
+
+    with pytest.raises(ValueError, match="No repository can be named") as error, plain_errors(name):
+        validate_repo_id(name)
+    assert ("Did you mean" in str(error.value)) == (hint is not None)
+    assert hint is None or hint in str(error.value)

@@ -1,9 +1,11 @@
-"""The table of ways to load a repository by the package's presence, each cell in a fresh process."""
+"""The table of ways to load a repository by the package's presence, each cell in a fork that has loaded nothing."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 from huggingface_hub import HfApi
@@ -45,10 +47,48 @@ WAYS = {
     ),
 }
 
+# Imports, and then runs each of the programs in a fork of its own, with an empty cache: what one loads, no other has.
+FORKS = """
+import json, os, shutil, sys, traceback
+import torch, transformers
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoProcessor, CLIPModel, CLIPProcessor, pipeline  # which takes longest
+
+for number, program in enumerate(sys.argv[1:]):
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+    sys.stdout.flush()
+    if pid := os.fork():
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        open(f"{number}.status", "w").write(str(status))
+        continue
+    os.environ["TRACE"] = f"{number}.trace"
+    for descriptor, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{number}.{name}", os.O_WRONLY | os.O_CREAT), descriptor)
+    status = 0
+    try:
+        exec(program)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+"""
+
+
+class Run(NamedTuple):
+    """What came of a program; `left_trace`: whether changed code of the repository has run."""
+
+    status: int
+    out: str
+    err: str
+    left_trace: bool
+
 
 @pytest.fixture
-def run(hub, tiny_model, tiny_processor, tmp_path):
-    """Runs lines in a fresh process where the repository `user/repo` can be had."""
+def run_each(hub, tiny_model, tiny_processor, tmp_path):
+    """Runs programs after a beginning, each on its own, where the repository `user/repo` can be had."""
     RamTaggingPipeline(tiny_model, tiny_processor).push_to_hub("user/repo", token=WRITE_TOKEN)
     api = HfApi(token=WRITE_TOKEN)
     api.upload_file(path_or_fileobj=CARD.encode(), path_in_repo="README.md", repo_id="user/repo")
@@ -56,23 +96,40 @@ def run(hub, tiny_model, tiny_processor, tmp_path):
     image.save(tmp_path / "image.png")
     save_file({**tiny_processor(images=[image], labels=LABELS)}, tmp_path / "inputs")
     paths = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
+    numbers = itertools.count()
 
-    def run(lines, trust):
-        lines = lines.replace("REPO", "'user/repo'").replace("TRUST", f"device_map='cpu', {trust}")
-        lines = lines.replace("device_map='cpu', ", "") if "pipeline" in lines or "Processor" in lines else lines
-        code = f"import json, torch\nfrom PIL import Image\nfrom safetensors.torch import load_file\n{lines}"
-        return subprocess.run(
-            [sys.executable, "-c", code],
+    def run_each(beginning, trust, programs) -> list[Run]:
+        folder = tmp_path / f"run{next(numbers)}"
+        folder.mkdir()
+        for name in ("image.png", "inputs"):
+            (folder / name).symlink_to(tmp_path / name)
+        done = subprocess.run(
+            [sys.executable, "-c", f"{beginning}\n{FORKS}", *(with_trust(program, trust) for program in programs)],
             capture_output=True,
             text=True,
             timeout=300,
             check=False,
-            cwd=tmp_path,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": paths},
         )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return [
+            Run(
+                int((folder / f"{number}.status").read_text()),
+                *((folder / f"{number}.{name}").read_text() for name in ("out", "err")),
+                (folder / f"{number}.trace").exists(),
+            )
+            for number in range(len(programs))
+        ]
 
-    return run
+    return run_each
+
+
+def with_trust(program: str, trust: str) -> str:
+    takes_device = "pipeline" not in program and "Processor" not in program
+    options = f"device_map='cpu', {trust}" if takes_device else trust
+    return program.replace("REPO", "'user/repo'").replace("TRUST", options)
 
 
 def expected(way, model, processor, tmp_path):
@@ -88,39 +145,40 @@ def expected(way, model, processor, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("presence", PRESENCE)
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_loads(way, presence, run, tiny_model, tiny_processor, tmp_path):
+def test_every_way_loads(presence, run_each, tiny_model, tiny_processor, tmp_path):
     beginning, trust = PRESENCE[presence]
-    load, show = WAYS[way]
-    preparation = f"import transformers\nLABELS = {LABELS!r}\nimage = Image.open('image.png')"
-    result = run("\n".join([beginning, preparation, "torch.set_num_threads(1)", load, show]), trust)
-    assert result.returncode == 0, result.stderr[-3000:]
-    module, found = json.loads(result.stdout.splitlines()[-1])
-    wanted = expected(way, tiny_model, tiny_processor, tmp_path)
-    if way == "pipeline of transformers":
-        assert module.startswith("transformers.")
-        wanted, found = ({tag["label"]: tag["score"] for tag in tags} for tags in (wanted, found))
-        assert found == pytest.approx(wanted, abs=1e-6)
-        return
-    assert module.startswith("ram_hf." if beginning == "import ram_hf" else "transformers_modules.")
-    assert found == wanted
+    preparation = f"torch.set_num_threads(1)\nLABELS = {LABELS!r}\nimage = Image.open('image.png')"
+    programs = ["\n".join([preparation, load, show]) for load, show in WAYS.values()]
+    for way, result in zip(WAYS, run_each(beginning, trust, programs), strict=True):
+        assert result.status == 0, (way, result.err[-3000:])
+        module, found = json.loads(result.out.splitlines()[-1])
+        wanted = expected(way, tiny_model, tiny_processor, tmp_path)
+        if way == "pipeline of transformers":
+            assert module.startswith("transformers.")
+            wanted, found = ({tag["label"]: tag["score"] for tag in tags} for tags in (wanted, found))
+            assert found == pytest.approx(wanted, abs=1e-6)
+            continue
+        assert module.startswith("ram_hf." if beginning == "import ram_hf" else "transformers_modules."), way
+        assert found == wanted, way
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["AutoModel", "AutoProcessor", "pipeline without a task"])
-def test_code_of_a_repository_runs_only_when_it_is_trusted(way, run, hub, tmp_path):
-    code = f"open({str(tmp_path / 'trace')!r}, 'w').close()\n".encode()
+def test_code_of_a_repository_runs_only_when_it_is_trusted(run_each, hub):
     repo = HfApi(token=WRITE_TOKEN)
     for name, content in hub.repo("user/repo").files().items():
         if name.endswith(".py"):
+            code = b"import os\nopen(os.environ['TRACE'], 'w').close()\n"
             changed = content.replace(b"\nimport ", b"\n" + code + b"import ", 1)
             repo.upload_file(path_or_fileobj=changed, path_in_repo=name, repo_id="user/repo")
-    load = f"import transformers\n{WAYS[way][0]}"
-    without = run(f"import sys; sys.modules['ram_hf'] = None\n{load}", "")
-    assert without.returncode
-    assert "trust_remote_code=True" in without.stderr
-    assert run(f"import ram_hf\n{load}", "trust_remote_code=True").returncode == 0  # the installed classes
-    assert not (tmp_path / "trace").exists()
-    trusted = run(f"import sys; sys.modules['ram_hf'] = None\n{load}", "trust_remote_code=True")
-    assert trusted.returncode == 0, trusted.stderr[-3000:]
-    assert (tmp_path / "trace").exists()
+    loads = [WAYS[way][0] for way in ("AutoModel", "AutoProcessor", "pipeline without a task")]
+    absent = PRESENCE["absent"][0]
+    for without in run_each(absent, "", loads):
+        assert without.status
+        assert "trust_remote_code=True" in without.err
+        assert not without.left_trace
+    for installed in run_each("import ram_hf", "trust_remote_code=True", loads):  # the installed classes
+        assert installed.status == 0, installed.err[-3000:]
+        assert not installed.left_trace
+    for trusted in run_each(absent, "trust_remote_code=True", loads):
+        assert trusted.status == 0, trusted.err[-3000:]
+        assert trusted.left_trace

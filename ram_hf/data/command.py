@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from ..atomic import locked, refuse_used_folder
 from ..option_types import path, whole_number
-from ..uploads import open_repo, refuse_without_token, upload
 from . import annotations as readers
 from .annotations import Annotations
 from .prepare import write_shards
@@ -140,6 +139,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.images.is_dir():
         raise NotADirectoryError(f"There is no folder of pictures {str(args.images)!r}.")
     if args.push:
+        from ..uploads import refuse_without_token
+
         refuse_without_token(args.push)
     with locked(args.output_dir):  # and refused before minutes of reading
         refuse_used_folder(args.output_dir)
@@ -171,6 +172,8 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
 
 def _push(folder: Path, repo: str, *, private: bool) -> str:
     """Send the shards, and not `report.json`, which may name files of this machine; returns the address."""
+    from ..uploads import open_repo, tell_on_stderr, upload
+
     name = open_repo(repo, "dataset", private=private)
     return upload(
         folder,
@@ -178,7 +181,7 @@ def _push(folder: Path, repo: str, *, private: bool) -> str:
         "dataset",
         message="Upload shards",
         leave_out=("report.json",),
-        tell=lambda line: print(line, file=sys.stderr),  # noqa: T201
+        tell=tell_on_stderr,
     )
 
 

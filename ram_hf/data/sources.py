@@ -6,16 +6,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import datasets
-from huggingface_hub.errors import LocalEntryNotFoundError
 
+from ..hub_errors import LOG_IN, explain, plain_error
 from ..matching_paths import matching_paths
+from ..model.hub_names import intended_id, split_revision
 from ..model.suggestions import did_you_mean
 from .annotations import UNKNOWN_COLUMN, Box
 from .label_census import Tally, prepared_tally
 
+_Row = TypeVar("_Row")
 AnyDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
 # Builder by file name ending; a folder needs none, `datasets` looks into it.
@@ -41,7 +43,8 @@ class DatasetSpec:
     """Where the rows of a dataset are, and what their columns mean.
 
     Attributes:
-        path: see [`open_dataset`], as are `split`, `name`, `revision`, `data_files` and `streaming`.
+        path: see [`open_dataset`], as are `split`, `name`, `revision`, `data_files` and `streaming`; also
+            "owner/name@revision".
         split: name of the split.
         name: configuration of the dataset on the Hub.
         revision: branch, tag or commit on the Hub.
@@ -65,6 +68,11 @@ class DatasetSpec:
     label_columns: Sequence[str] | None = None
     label_separator: str | None = None
     boxes_column: str | None = None
+
+    def __post_init__(self) -> None:
+        path, revision = split_revision(self.path, self.revision)
+        object.__setattr__(self, "path", path)
+        object.__setattr__(self, "revision", revision)
 
     def open(self) -> tuple[AnyDataset, "RowReader"]:
         """Open the rows, with the columns that are read alone and their images encoded, and their reader.
@@ -147,8 +155,20 @@ def open_dataset(
     options = {"name": name, "revision": revision, "data_files": data_files, "split": split}
     try:
         return _load(builder, options, streaming=streaming)
-    except (ConnectionError, datasets.exceptions.DatasetsError, FileNotFoundError, ValueError) as error:
+    except (OSError, datasets.exceptions.DatasetsError, ValueError) as error:
         raise _plain_error(error, source, split) from error
+
+
+def whole_stream(rows: Iterable[_Row]) -> Iterator[_Row]:
+    """The rows; where the Hub breaks off in their middle, that is told with its cause.
+
+    Raises:
+        ConnectionError: when it does, after the attempts that `datasets` makes.
+    """
+    try:
+        yield from rows
+    except ConnectionError as error:
+        raise ConnectionError(explain(error) or str(error)) from error
 
 
 class RowReader:
@@ -244,7 +264,7 @@ class RowReader:
         Raises:
             ValueError: when one of `label_columns` holds none of 1, 0 and -1.
         """
-        for row in dataset.select_columns(list(self._label_tops)):
+        for row in whole_stream(dataset.select_columns(list(self._label_tops))):
             yield self._read_labels(row)[0]
 
     def read(self, row: Mapping[str, Any]) -> Row:
@@ -539,7 +559,8 @@ def _refuse_missing_path(source: str) -> None:
     if glob.has_magic(source):
         raise FileNotFoundError(f"No file matches {source!r}.")
     if not re.fullmatch(r"[\w\-]+(/[\w.\-]+)?", source) or Path(source).suffix in _BUILDERS:
-        raise FileNotFoundError(f"There is no folder or file {source!r}.")
+        hint = f" Did you mean {intended!r}, on the Hub?" if (intended := intended_id(source)) else ""
+        raise FileNotFoundError(f"There is no folder or file {source!r}.{hint}")
 
 
 def _plain_error(error: Exception, source: str, split: str) -> Exception:
@@ -549,8 +570,6 @@ def _plain_error(error: Exception, source: str, split: str) -> Exception:
         return ValueError(f"Cannot open split {split!r}: a stream takes no slices, pass `streaming=False` for them.")
     options = re.search(r"\[(.*)\]", message)
     where = "in the folder" if os.path.isdir(source) else "on the Hub"
-    if isinstance(error, ConnectionError | LocalEntryNotFoundError):
-        return ConnectionError(f"Dataset {source!r} is not in the local cache and the Hub cannot be reached.")
     if options and re.search("split", message, re.IGNORECASE):
         return ValueError(_no_split(source, split, options[1]))
     if options and "BuilderConfig" in message:
@@ -559,9 +578,22 @@ def _plain_error(error: Exception, source: str, split: str) -> Exception:
         return ValueError(f"Dataset {source!r} cannot be read: {_first_cause(error)}")
     if isinstance(error, datasets.exceptions.DataFilesNotFoundError) or type(error).__name__ == "EmptyDatasetError":
         return FileNotFoundError(f"Found no data files of a known type {where} {source!r}.")
+    if plain := next(filter(None, (plain_error(each, source) for each in _contexts(error))), None):
+        return plain
+    if isinstance(error, ConnectionError):
+        return ConnectionError(f"Dataset {source!r} is not in the local cache and the Hub cannot be reached.")
     if isinstance(error, datasets.exceptions.DatasetNotFoundError):
-        return FileNotFoundError(f"Cannot open dataset {source!r}: {message.splitlines()[0]}")
+        hint = f" Check the name; for private ones {LOG_IN}." if "cannot be accessed" in message else ""
+        return FileNotFoundError(f"Cannot open dataset {source!r}: {message.splitlines()[0]}{hint}")
     return error
+
+
+def _contexts(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that were at hand when it was raised: `datasets` drops the causes of what it raises."""
+    at_hand: BaseException | None = error
+    while at_hand is not None:
+        yield at_hand
+        at_hand = at_hand.__context__
 
 
 def _first_cause(error: BaseException) -> BaseException:
@@ -574,4 +606,4 @@ def _no_split(source: str, split: str, options: str) -> str:
     return f"Dataset {source!r} has no split {split!r}; it has {options}."
 
 
-__all__ = ["AnyDataset", "Box", "DatasetSpec", "Row", "RowReader", "open_dataset"]
+__all__ = ["AnyDataset", "Box", "DatasetSpec", "Row", "RowReader", "open_dataset", "whole_stream"]

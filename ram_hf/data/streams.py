@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 from datasets.distributed import split_dataset_by_node
 
-from .sources import AnyDataset
+from .sources import AnyDataset, whole_stream
 
 RawRow = Mapping[str, Any]
 
@@ -98,7 +98,7 @@ class RowStream:
         rows = split_dataset_by_node(rows, rank=self.rank, world_size=self._world_size)
         if self._shuffle_buffer:
             rows.set_epoch(epoch)
-        return _drop(rows, skipped)
+        return _drop(whole_stream(rows), skipped)
 
     def _map_style_rows(self, epoch: int, skipped: int) -> Iterator[RawRow]:
         order = np.arange(len(self._dataset))
@@ -161,7 +161,7 @@ def _map_style_batches(
 def _streamed_batches(
     dataset: datasets.IterableDataset, batch_size: int, rank: int, world_size: int
 ) -> Iterator[tuple[int, list[RawRow]]]:
-    rows = iter(dataset)
+    rows = whole_stream(dataset)
     for number in itertools.count():
         batch = list(itertools.islice(rows, batch_size))
         if not batch:

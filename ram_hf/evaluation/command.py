@@ -109,13 +109,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.json is not None:
         write_report(args.json, report, spec)
     if args.push:
+        from ..uploads import tell_on_stderr
         from .pushed_results import push_results
 
-        sys.stderr.write(f"{push_results(report, spec, args.push, create_pr=args.create_pr, tell=_tell)}\n")
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{push_results(report, spec, args.push, create_pr=args.create_pr, tell=tell_on_stderr)}\n")
 
 
 __all__ = ["add_arguments", "run"]

@@ -4,13 +4,13 @@ import tempfile
 from pathlib import Path
 
 from ..data.sources import DatasetSpec
+from ..hub_errors import plain_errors
 from ..model.card import read_card, with_results
 from ..model.eval_results import results_of_report
-from ..uploads import Tell, plain_errors, upload
+from ..model.pushing import CARD, remote_card
+from ..uploads import Tell, upload
 from .report import EvaluationReport
 from .report_file import report_content
-
-_CARD = "README.md"
 
 
 def push_results(
@@ -32,16 +32,9 @@ def push_results(
         ConnectionError, FileNotFoundError, PermissionError, ValueError: see [`plain_errors`], and where the card that
             is there cannot be read.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import RemoteEntryNotFoundError
-
     with plain_errors(repo), tempfile.TemporaryDirectory() as temporary:
-        try:
-            text = Path(hf_hub_download(repo, _CARD)).read_bytes().decode("utf-8-sig")
-        except RemoteEntryNotFoundError:  # a repository without a card
-            text = ""
-        card = read_card(text, f"of {repo!r}")
-        with_results(card, results_of_report(report_content(report, rows)), repo).save(Path(temporary) / _CARD)
+        card = remote_card(repo) or read_card("", f"of {repo!r}")
+        with_results(card, results_of_report(report_content(report, rows)), repo).save(Path(temporary) / CARD)
         return upload(temporary, repo, message="Add evaluation results", create_pr=create_pr, tell=tell)
 
 

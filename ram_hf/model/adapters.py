@@ -39,8 +39,8 @@ def leaving_out_clip(config: RamConfig, weights: Mapping[str, Tensor], **options
     """
     if not config.base_model_name_or_path:
         raise ValueError(
-            "The model does not tell which CLIP it was made from (`base_model_name_or_path`), so its adapters alone "
-            "could not be used again. Save it whole."
+            "The model does not tell which CLIP it was made from (`base_model_name_or_path`), as where that lay in a "
+            "folder, so its adapters alone could not be used again. Save it whole, or make it from a CLIP on the Hub."
         )
     clip, revision = _load_named(config, "The model's adapters belong to", **options)
     own = {name: tensor for name, tensor in weights.items() if not name.startswith(_CLIP)}

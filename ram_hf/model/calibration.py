@@ -110,13 +110,26 @@ class Calibration:
         known = [BEST_F1, *(f"precision={each}" for each in self.precision_thresholds)]
         raise ValueError(f"The model has no threshold {name!r}. {did_you_mean(name, known)}")
 
-    def recentred(self, labels_per_image: float, num_labels: int) -> "Calibration":
-        """The same for images that have more or fewer labels than the data had.
-
-        By Bayes' rule for a changed prior: every probability's odds are multiplied by the same number, the ratio of
-        the odds of a label before an image is seen (Saerens, Latinne and Decaestecker, Neural Computation 2002).
+    def thresholds_of(self, labels: Sequence[str], threshold: float | str | None = None) -> list[float]:
+        """The probability from which on each label is reported.
 
         Args:
+            labels: L label names.
+            threshold: one for all, as a number or by the name that [`named_threshold`] knows; when None the best of
+                each label's own where it has one, and else the best of all.
+        """
+        if threshold is None:
+            return [self.label_thresholds.get(label, self.threshold) for label in labels]
+        return [self.named_threshold(threshold) if isinstance(threshold, str) else threshold] * len(labels)
+
+    def moved(self, probabilities: Tensor, labels_per_image: float, num_labels: int) -> Tensor:
+        """Probabilities for images that have more or fewer labels than the data had.
+
+        By Bayes' rule for a changed prior all odds are multiplied by the same number, the ratio of the odds of a label
+        before an image is seen (Saerens, Latinne and Decaestecker, Neural Computation 2002).
+
+        Args:
+            probabilities: of any shape.
             labels_per_image: how many of the labels an image is expected to have.
             num_labels: how many labels there are.
 
@@ -131,8 +144,7 @@ class Calibration:
                 f"{labels_per_image}."
             )
         shift = _log_odds(labels_per_image / num_labels) - _log_odds(self.labels_per_image / self.num_labels)
-        values = {**self.to_dict(), "bias": self.bias + shift}
-        return Calibration(**{**values, "labels_per_image": labels_per_image, "num_labels": num_labels})
+        return (probabilities.double().logit() + shift).sigmoid().to(probabilities.dtype)
 
 
 def _log_odds(probability: float) -> float:

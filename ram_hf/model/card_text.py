@@ -87,7 +87,8 @@ from transformers import pipeline
 
 tagger = pipeline("zero-shot-multi-label-tagging", model={repo}, trust_remote_code=True)
 {image}
-for tag in tagger(image, candidate_labels={labels}, top_k=3, return_regions=True):
+labels = {labels}
+for tag in tagger(image, candidate_labels=labels, top_k=3, return_regions=True):
     print(tag["label"], round(tag["score"], 3), tag["box"])
 ```""",
             "Or model and processor by themselves:",
@@ -129,9 +130,9 @@ def _training(run: RunRecord) -> str:
     if run.seen_labels:
         words += f", with {len(run.seen_labels):,} labels"
     if run.steps is not None:
-        words += f", {run.steps:,} steps"
+        words += f", in {run.steps:,} steps"
     if run.processes > 1:
-        words += f" in {run.processes} processes"
+        words += f" of {run.processes} processes"
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     words += f" ({versions})." if versions else "."
     return f"{TRAINING}\n\n{words}\n\n```yaml\n{yaml_dump(dict(run.arguments), sort_keys=False)}```"
@@ -146,7 +147,9 @@ def _labels(run: RunRecord) -> str:
             parts.append(f"<details><summary>{len(labels):,} {name}</summary><p>{listed}</p></details>")
     if not parts:
         return ""
-    return "\n\n".join(["## Labels", "Any label can be asked for; these are the ones of its training.", *parts])
+    return "\n\n".join(
+        ["## Labels", "Any label can be asked for; these are the ones of its training and of its evaluation.", *parts]
+    )
 
 
 def _limits(config: RamConfig | None) -> str:

@@ -12,6 +12,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from .bundled import find_bundled
 from .configuration_ram import RamConfig
+from .hub_names import intended_id
 from .loaded_weights import load_and_remember, refuse_incomplete
 
 _HUB_OPTIONS = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "proxies")
@@ -73,7 +74,8 @@ def refuse_missing_folder(name_or_path: str | os.PathLike[str] | None) -> None:
     text = os.fspath(name_or_path)
     looks_local = text.startswith((".", "~", os.sep)) or text.count("/") > 1 or isinstance(name_or_path, os.PathLike)
     if looks_local:
-        raise FileNotFoundError(f"There is no folder {text!r}.")
+        hint = f" Did you mean {intended!r}, on the Hub?" if (intended := intended_id(text)) else ""
+        raise FileNotFoundError(f"There is no folder {text!r}.{hint}")
 
 
 def read_json_object(file: str | os.PathLike[str]) -> dict[str, Any]:

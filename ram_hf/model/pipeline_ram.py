@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 from transformers import AutoModel, CLIPModel, Pipeline, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
+from transformers.utils import logging
 
+from .calibration import Calibration
 from .checkpoint_kind import kind_of
 from .configuration_ram import RamConfig
 from .handler import TASK  # of all files there: what is imported here travels with the pipeline
@@ -25,12 +27,15 @@ from .suggestions import did_you_mean
 
 # Which step of the pipeline reads which argument of a call.
 _PREPROCESS_ARGUMENTS = ("on_error",)
-_FORWARD_ARGUMENTS = ("candidate_labels", "prompt_template", "return_regions")
-_POSTPROCESS_ARGUMENTS = ("candidate_labels", "top_k", "threshold")
+_FORWARD_ARGUMENTS = ("candidate_labels", "prompt_template", "return_regions", "score")
+_POSTPROCESS_ARGUMENTS = ("candidate_labels", "top_k", "threshold", "expected_labels_per_image")
 _ARGUMENTS = sorted(
     {*_PREPROCESS_ARGUMENTS, *_FORWARD_ARGUMENTS, *_POSTPROCESS_ARGUMENTS, "batch_size", "num_workers"}
 )
 _ON_ERROR = ("raise", "skip")
+_SCORES = ("probability", "paper")
+
+logger = logging.get_logger(__name__)
 
 
 class RamTaggingPipeline(PushesCard, Pipeline):
@@ -116,8 +121,14 @@ class RamTaggingPipeline(PushesCard, Pipeline):
             **kwargs: any of
 
                 - top_k (`int`): at most this many labels for each image; all when None.
-                - threshold (`float`): only labels that score at least this. The scores of an image sum to 1 over the
-                  given labels, so a threshold belongs to its list of labels.
+                - score (`str`): "probability", each label's own, whatever else is asked for, which a calibrated model
+                  has and is the default there; or "paper", which ranks the given labels: it sums to 1 over them, so
+                  that a threshold belongs to its list of labels.
+                - threshold (`float` or `str`): only labels that score at least this. Of probabilities it may be the
+                  name of a threshold that was found when the model was calibrated, "best-f1" or "precision=0.9", and
+                  is the best for F1 when left out, so that an image may have no label at all; 0 gives all of them.
+                - expected_labels_per_image (`float`): how many of the given labels an image has on average, where
+                  that differs from the images of the calibration: moves all probabilities up or down.
                 - prompt_template (`str`): sentence that a label name is put into, with `{label}` or `{}` in its place;
                   the processor's own when None.
                 - return_regions (`bool`): tell also where each label is, see Returns.
@@ -142,8 +153,8 @@ class RamTaggingPipeline(PushesCard, Pipeline):
         """
         if candidate_labels is not None:
             kwargs["candidate_labels"] = _as_label_names(candidate_labels)
-        preprocess_params, forward_params, _ = self._sanitize_parameters(**kwargs)
-        self._check_call({**self._forward_params, **forward_params})
+        preprocess_params, forward_params, postprocess_params = self._sanitize_parameters(**kwargs)
+        self._check_call({**self._forward_params, **forward_params, **self._postprocess_params, **postprocess_params})
         on_error = {**self._preprocess_params, **preprocess_params}.get("on_error")
         inputs = _as_pipeline_inputs(images, skips=on_error == "skip")
         if isinstance(inputs, list) and not inputs:
@@ -188,6 +199,8 @@ class RamTaggingPipeline(PushesCard, Pipeline):
         labels = kwargs.pop("candidate_labels", None)
         if labels is not None:
             kwargs["candidate_labels"] = _as_label_names(labels)
+        if kwargs.get("score") not in (None, *_SCORES):
+            raise ValueError(f'`score` must be "probability" or "paper", got {kwargs["score"]!r}.')
         if kwargs.get("on_error", "raise") not in _ON_ERROR:
             raise ValueError(f'`on_error` must be "raise" or "skip", got {kwargs["on_error"]!r}.')
         preprocess_params = {name: value for name, value in kwargs.items() if name in _PREPROCESS_ARGUMENTS}
@@ -224,13 +237,23 @@ class RamTaggingPipeline(PushesCard, Pipeline):
         candidate_labels: tuple[str, ...],
         prompt_template: str | None = None,
         return_regions: bool = False,
+        score: str | None = None,
     ) -> dict[str, Any]:
-        output = self.model(
-            model_inputs["pixel_values"],
-            **self._tokenize(candidate_labels, prompt_template),
-            output_transport_plan=return_regions,
-        )
-        result = {"scores": output.scores}  # what is needed further on leaves the device
+        label_features = self.model.get_label_features(**self._tokenize(candidate_labels, prompt_template))
+        pixel_values = model_inputs["pixel_values"]
+        # What is needed further on leaves the device.
+        if self._gives_probabilities(score):
+            features = self.model.encode_images(pixel_values)
+            output = self.model.score_stored(features, label_features, output_transport_plan=return_regions)
+            result = {"probabilities": output.probabilities}
+        else:
+            output = self.model(
+                pixel_values,
+                label_features=label_features,
+                output_transport_plan=return_regions,
+                output_probabilities=False,
+            )
+            result = {"scores": output.scores}
         result.update({name: model_inputs[name] for name in ("size", "error")})
         if return_regions:
             result["transport_plan"] = output.transport_plan
@@ -241,13 +264,21 @@ class RamTaggingPipeline(PushesCard, Pipeline):
         model_outputs: dict[str, Any],
         candidate_labels: tuple[str, ...],
         top_k: int | None = None,
-        threshold: float | None = None,
+        threshold: float | str | None = None,
+        expected_labels_per_image: float | None = None,
     ) -> list[dict[str, Any]] | dict[str, str]:
         """Turn the scores (1, L) of one image into its labels, best first; of one that could not be read, tell why."""
         if model_outputs["error"] is not None:
             return {"error": model_outputs["error"]}
-        outputs = RamOutput(scores=model_outputs["scores"])
-        (tags,) = self.processor.post_process_tagging(outputs, candidate_labels, top_k=top_k, threshold=threshold)
+        lowest: Any = threshold
+        probabilities = model_outputs.get("probabilities")
+        if probabilities is not None:
+            calibration = Calibration.from_dict(self.model.config.calibration)
+            lowest = calibration.thresholds_of(candidate_labels, threshold)
+            if expected_labels_per_image is not None:
+                probabilities = calibration.moved(probabilities, expected_labels_per_image, len(candidate_labels))
+        outputs = RamOutput(scores=model_outputs.get("scores"), probabilities=probabilities)
+        (tags,) = self.processor.post_process_tagging(outputs, candidate_labels, top_k=top_k, threshold=lowest)
         if "transport_plan" in model_outputs:
             plan = model_outputs["transport_plan"][0].numpy()  # (P, L)
             columns = {label: index for index, label in enumerate(candidate_labels)}  # duplicates have equal columns
@@ -265,10 +296,38 @@ class RamTaggingPipeline(PushesCard, Pipeline):
                 '`candidate_labels` is missing: pass the label names, for example `candidate_labels=["dog", "car"]`.'
             )
         self._tokenize(**params)
+        self._check_score(**params)
         if params.get("return_regions") and not self.processor.squash:
             raise ValueError(
                 "`return_regions` needs a processor that shows the model the whole image: make it with "
                 "`squash=True`, this one crops."
+            )
+
+    def _gives_probabilities(self, score: str | None) -> bool:
+        return score == "probability" or (score is None and self.model.is_calibrated)
+
+    def _check_score(
+        self,
+        candidate_labels: tuple[str, ...],
+        score: str | None = None,
+        threshold: float | str | None = None,
+        expected_labels_per_image: float | None = None,
+        **_: Any,
+    ) -> None:
+        if self._gives_probabilities(score):
+            if not self.model.is_calibrated:
+                raise ValueError("This model is not calibrated, so it has no probabilities: see `ram-hf calibrate`.")
+            calibration = Calibration.from_dict(self.model.config.calibration)
+            calibration.thresholds_of(candidate_labels, threshold)
+            if expected_labels_per_image is not None:
+                calibration.moved(torch.empty(0), expected_labels_per_image, len(candidate_labels))
+        elif isinstance(threshold, str) or expected_labels_per_image is not None:
+            name = "threshold" if isinstance(threshold, str) else "expected_labels_per_image"
+            raise ValueError(f"`{name}`={threshold or expected_labels_per_image!r} is for probabilities alone.")
+        elif score is None:
+            logger.warning_once(
+                "This model is not calibrated: its scores rank the given labels and sum to 1 over them. "
+                "`ram-hf calibrate` gives it probabilities."
             )
 
     def _tokenize(

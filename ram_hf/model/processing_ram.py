@@ -118,6 +118,31 @@ class RamProcessor(PushesCard, ProcessorMixin):
             data.update(self._tokenize(names, names, text_options))
         return BatchFeature(data)
 
+    @property
+    def context_length(self) -> int:
+        """How many tokens the text tower takes, with those of the beginning and the end."""
+        length: int = self.tokenizer.model_max_length
+        return _CLIP_CONTEXT if length > _NO_LIMIT else length
+
+    def count_tokens(self, labels: str | Sequence[str], *, label_template: str | None = None) -> list[int]:
+        """How many tokens each label takes with its template, to compare with `context_length`.
+
+        Args:
+            labels: label names.
+            label_template: used instead of the processor's own.
+
+        Returns:
+            One number for each label; of a label beyond all measure that of its beginning.
+
+        Raises:
+            ValueError: when a label is empty, or the template has no place for one.
+        """
+        template = self.label_template if label_template is None else label_template
+        _check_template(template)
+        most = _CHARACTERS * self.context_length
+        sentences = [_fill(template, name)[:most] for name in _as_names(labels)]
+        return [len(ids) for ids in self.tokenizer(sentences, truncation=False)["input_ids"]]
+
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> Any:
         """Save image processor, tokenizer, template and code; see `ProcessorMixin.save_pretrained`."""
         for name in ("is_local", "local_files_only"):  # how it was loaded here is nobody else's affair
@@ -137,18 +162,18 @@ class RamProcessor(PushesCard, ProcessorMixin):
         labels: Sequence[str],
         *,
         top_k: int | None = None,
-        threshold: float | None = None,
+        threshold: float | Sequence[float] | None = None,
     ) -> list[list[dict[str, Any]]]:
-        """Turn scores into labels, best first.
+        """Turn probabilities into labels, best first, or scores where the model has no probabilities.
 
-        A score says how a label ranks within this label list (the scores of an image sum to 1): the same label scores
-        less in a longer list, so a threshold belongs to its list.
+        A probability is each label's own. A score says how a label ranks within this label list (the scores of an
+        image sum to 1): the same label scores less in a longer list, so a threshold belongs to its list.
 
         Args:
             outputs: [`RamOutput`] for B images.
             labels: the L label names, in the order in which they were encoded.
             top_k: at most this many labels for each image.
-            threshold: only labels that score at least this; from 0 to 1.
+            threshold: only labels that score at least this, from 0 to 1; or such a number for each label.
 
         Returns:
             For each image a list of `{"label": str, "score": float}`.
@@ -157,13 +182,13 @@ class RamProcessor(PushesCard, ProcessorMixin):
             ValueError: when the number of labels is not that of the scores, `top_k` is below 1, `threshold` is not
                 a number from 0 to 1, or a score is not finite.
         """
-        scores, labels = outputs.scores, _as_names(labels)
+        scores = outputs.scores if outputs.probabilities is None else outputs.probabilities
+        labels = _as_names(labels)
         if len(labels) != scores.shape[1]:
             raise ValueError(f"`labels` has {len(labels)} names but there are scores for {scores.shape[1]}.")
         if top_k is not None and top_k < 1:
             raise ValueError(f"`top_k` must be at least 1, got {top_k}.")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(f"`threshold` must be a number from 0 to 1, as scores are, got {threshold}.")
+        lowest = _thresholds(threshold, len(labels))
         # Stable, so that duplicate labels keep their order.
         ranked_scores, order = scores.detach().float().cpu().sort(dim=1, descending=True, stable=True)
         if not ranked_scores.isfinite().all():
@@ -176,7 +201,7 @@ class RamProcessor(PushesCard, ProcessorMixin):
             [
                 {"label": labels[index], "score": score}
                 for score, index in zip(image_scores[:top_k], indices[:top_k], strict=True)
-                if threshold is None or score >= threshold
+                if score >= lowest[index]
             ]
             for image_scores, indices in zip(ranked_scores.tolist(), order.tolist(), strict=True)
         ]
@@ -221,9 +246,7 @@ class RamProcessor(PushesCard, ProcessorMixin):
         return dict(self.image_processor(decoded, **options))
 
     def _tokenize(self, sentences: list[str], names: list[str], options: dict[str, Any]) -> dict[str, Any]:
-        context_length = self.tokenizer.model_max_length
-        if context_length > _NO_LIMIT:
-            context_length = _CLIP_CONTEXT
+        context_length = self.context_length
         options = dict(options)
         return_tensors = options.pop("return_tensors")
         if options.get("max_length") is None and (options.get("truncation") or options["padding"] == "max_length"):
@@ -299,6 +322,19 @@ def _squashing(image_processor: Any) -> Any:
     settings.update(size={"height": side, "width": side}, crop_size=None, do_center_crop=False)
     settings.pop("image_processor_type", None)
     return type(image_processor)(**settings)
+
+
+def _thresholds(threshold: float | Sequence[float] | None, num_labels: int) -> Sequence[float]:
+    """The lowest score of each label that is reported."""
+    if threshold is None:
+        return [0.0] * num_labels
+    thresholds = [threshold] * num_labels if isinstance(threshold, int | float) else threshold
+    if len(thresholds) != num_labels or not all(0 <= each <= 1 for each in thresholds):
+        raise ValueError(
+            "`threshold` must be a number from 0 to 1, as scores are, or one for each of the "
+            f"{num_labels} labels, got {threshold}."
+        )
+    return thresholds
 
 
 __all__ = ["DEFAULT_LABEL_TEMPLATE", "RamProcessor"]

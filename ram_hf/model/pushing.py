@@ -20,7 +20,7 @@ from .configuration_ram import RamConfig
 from .eval_results import merged_results
 from .run_record import RUN_FILE, find_run_file, read_run
 
-_CARD = "README.md"
+CARD = "README.md"
 _PIPELINE_CODE = "pipeline_ram.py"
 
 
@@ -80,12 +80,12 @@ def renew_card(
         ValueError: when a card or the run's record cannot be read.
     """
     folder = Path(folder)
-    local = _local_card(folder / _CARD)
-    remote = _remote_card(repo_id, token=token, revision=revision)
+    local = _local_card(folder / CARD)
+    remote = remote_card(repo_id, token=token, revision=revision)
     own = local if remote is None or (has_own_words(local) and not has_own_words(remote)) else remote
     run_file = find_run_file(source, token=token)
     if config is None and run_file is None and remote is not None and metadata(remote).pipeline_tag:
-        remote.save(folder / _CARD)  # a processor knows less than the model's card that is there
+        remote.save(folder / CARD)  # a processor knows less than the model's card that is there
         return False
     run = read_run(source, token=token)
     if run_file is not None and not (folder / RUN_FILE).exists():
@@ -104,7 +104,7 @@ def renew_card(
         has_pipeline=(folder / _PIPELINE_CODE).is_file(),
         adapters_only=adapters_only,
     )
-    card.save(folder / _CARD)
+    card.save(folder / CARD)
     return own is not local and has_own_words(local)
 
 
@@ -112,9 +112,15 @@ def _local_card(file: Path) -> ModelCard | None:
     return read_card(_read_as_it_is(file), repr(str(file))) if file.is_file() else None
 
 
-def _remote_card(repo_id: str, *, token: bool | str | None, revision: str | None) -> ModelCard | None:
+def remote_card(repo_id: str, *, token: bool | str | None = None, revision: str | None = None) -> ModelCard | None:
+    """The card of a repository; None where it has none, or is not there yet.
+
+    Raises:
+        ConnectionError: when the Hub cannot be asked.
+        ValueError: when its metadata cannot be read.
+    """
     try:
-        file = hf_hub_download(repo_id, _CARD, token=token, revision=revision)
+        file = hf_hub_download(repo_id, CARD, token=token, revision=revision)
     except LocalEntryNotFoundError as error:  # words that nobody saw must not be written over
         raise ConnectionError(f"The card of {repo_id!r} cannot be had: the Hub does not answer.") from error
     except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
@@ -134,10 +140,10 @@ def _base_metadata(base: str | None, token: bool | str | None) -> ModelCardData 
     folder = Path(find_bundled(base))
     try:
         if folder.is_dir():
-            return metadata(read_card(_read_as_it_is(folder / _CARD), base))
-        return metadata(read_card(_read_as_it_is(hf_hub_download(base, _CARD, token=token)), base))
+            return metadata(read_card(_read_as_it_is(folder / CARD), base))
+        return metadata(read_card(_read_as_it_is(hf_hub_download(base, CARD, token=token)), base))
     except Exception:  # no card, no access, no network: its licence is not known
         return None
 
 
-__all__ = ["PushesCard", "renew_card"]
+__all__ = ["CARD", "PushesCard", "remote_card", "renew_card"]

@@ -1,11 +1,14 @@
 """What the weights of a folder say of themselves, read before memory is spent on them: their headers alone."""
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
+from torch import Tensor
 from transformers import CLIPConfig
 
 from .checkpoint_kind import read_json_object
@@ -13,6 +16,7 @@ from .loaded_weights import some
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _FLOATS = ("F", "BF")  # safetensors' names of kinds of numbers begin so: F16, F32, BF16, F8_E4M3
+_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _COUNTER = ".num_batches_tracked"
 
 
@@ -27,17 +31,11 @@ def refuse_foreign_weights(folder: str | os.PathLike[str], clip_config: CLIPConf
         ValueError: when its index names a file elsewhere, a tensor holds no floating point numbers, or the
             configuration asks for more than twice the numbers that there are.
     """
-    files = [file for file in _weight_files(Path(folder)) if file.is_file()]
-    if not files:
-        return
     num_numbers, strange = 0, []
-    for file in files:
-        with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  (it is no dictionary)
-                part = tensors.get_slice(name)
-                num_numbers += _product(part.get_shape())
-                if not part.get_dtype().startswith(_FLOATS) and not name.endswith(_COUNTER):
-                    strange.append(f"{name} ({part.get_dtype()})")
+    for name, shape, dtype in _headers(Path(folder)):
+        num_numbers += math.prod(shape)
+        if not dtype.startswith(_FLOATS) and not name.endswith(_COUNTER):
+            strange.append(f"{name} ({dtype})")
     if strange:
         raise ValueError(
             f"The weights in {os.fspath(folder)!r} must be floating point numbers, got {some(strange)}. A quantised "
@@ -49,6 +47,27 @@ def refuse_foreign_weights(folder: str | os.PathLike[str], clip_config: CLIPConf
             f"The `config.json` in {os.fspath(folder)!r} describes a CLIP of {asked:,} numbers, but its weights hold "
             f"{num_numbers:,}: they do not fit each other. Get weights and configuration of the same model."
         )
+
+
+def as_stored(folder: str | os.PathLike[str], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in the types of the folder that they were loaded from, which half precision widened loses nothing by.
+
+    Args:
+        folder: of the checkpoint.
+        weights: by name; those that are not in the folder stay as they are.
+    """
+    stored = {name: _TYPES[dtype] for name, _, dtype in _headers(Path(folder)) if dtype in _TYPES}
+    return {name: tensor.to(stored.get(name, tensor.dtype)) for name, tensor in weights.items()}
+
+
+def _headers(folder: Path) -> Iterator[tuple[str, list[int], str]]:
+    """Name, shape and type of each tensor, the type by safetensors' name for it; none where there are no weights."""
+    for file in _weight_files(folder):
+        if file.is_file():
+            with safe_open(file, "pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118  (it is no dictionary)
+                    part = tensors.get_slice(name)
+                    yield name, part.get_shape(), part.get_dtype()
 
 
 def _weight_files(folder: Path) -> Iterator[Path]:
@@ -78,11 +97,4 @@ def _layers(tower: Any, rows: int) -> int:
     return tower.hidden_size * (tower.num_hidden_layers * matrices + rows)
 
 
-def _product(shape: list[int]) -> int:
-    number = 1
-    for size in shape:
-        number *= size
-    return number
-
-
-__all__ = ["refuse_foreign_weights"]
+__all__ = ["as_stored", "refuse_foreign_weights"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -9,10 +10,11 @@ import torch
 from ..atomic import whole_files, write_whole
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
+from ..model.run_record import find_run_file
 
 
 def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:
-    """Write model and processor into a folder, beside what stands there.
+    """Write model, processor and the record of the run into a folder, beside what stands there.
 
     Matrices and kernels are kept in half precision, statistics, norms and temperatures in full; all load in float32,
     the precision that the configuration names.
@@ -38,6 +40,8 @@ def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:
         model.save_pretrained(unfinished, state_dict=weights)
         processor.save_pretrained(unfinished)
         _leave_out_code(unfinished)
+        if run_file := find_run_file(trained):  # for the card, where the bundle is pushed
+            shutil.copy(run_file, unfinished)
         (unfinished / "model.safetensors").chmod(0o644)  # safetensors lets nobody else read it
     return (folder / "model.safetensors").stat().st_size
 

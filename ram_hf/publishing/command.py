@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         OSError, ValueError: see [`push`].
     """
+    from ..uploads import tell_on_stderr
     from .push import push
 
     url = push(
@@ -37,14 +38,10 @@ def run(args: argparse.Namespace) -> int:
         message=args.message,
         license=args.license,
         adapters_only=args.adapters_only,
-        tell=_tell,
+        tell=tell_on_stderr,
     )
     sys.stdout.write(f"{url}\n")
     return 0
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 __all__ = ["add_arguments", "run"]

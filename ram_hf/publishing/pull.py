@@ -46,17 +46,19 @@ def pull(repo: str, revision: str | None = None) -> list[Path]:
         The folders in the cache, the model's own first. With HF_HUB_OFFLINE=1 it is loaded by the same names.
 
     Raises:
+        NoRoomError: when the disk of the cache is full.
         ValueError: when it is neither a RAM nor a CLIP, has no weights but pickles, or its adapters do not name their
-            CLIP.
-        HfHubHTTPError: (of huggingface_hub) when the Hub refuses.
+            CLIP; and for a model of the package.
+        ConnectionError, FileNotFoundError, PermissionError, ValueError: see [`plain_errors`].
     """
-    from huggingface_hub import snapshot_download
-
+    from ..model.bundled import find_bundled
     from ..model.checkpoint_kind import kind_of_checkpoint, read_json_object
-    from ..pretrained import split_revision
+    from ..model.hub_names import split_revision
 
     name, revision = split_revision(repo, revision)
-    folder = Path(snapshot_download(str(name), revision=revision, ignore_patterns=_LEFT_OUT))
+    if find_bundled(name) != name:
+        raise ValueError(f"{name!r} comes with the package, and is used by that name without a network.")
+    folder = _fetch(str(name), revision)
     kind_of_checkpoint(folder)
     if not any(folder.glob("*.safetensors")):
         raise ValueError(f"{name!r} holds no weights as safetensors; pickles are never opened, so none are fetched.")
@@ -66,7 +68,18 @@ def pull(repo: str, revision: str | None = None) -> list[Path]:
     base, commit = config.get("base_model_name_or_path"), config.get("base_model_revision")
     if base is None:
         raise ValueError(f"{name!r} holds adapters alone and does not name their CLIP: it lay in a folder.")
-    return [folder, Path(snapshot_download(base, revision=commit, ignore_patterns=_LEFT_OUT))]
+    return [folder, _fetch(base, commit)]
+
+
+def _fetch(name: str, revision: str | None) -> Path:
+    from huggingface_hub import constants, snapshot_download
+
+    from ..atomic import telling_no_room
+    from ..hub_errors import plain_errors
+
+    kept = "Make room, or set HF_HOME to a folder on another disk, and run the same again: what has arrived is kept."
+    with plain_errors(name), telling_no_room(constants.HF_HUB_CACHE, kept):
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=_LEFT_OUT))
 
 
 __all__ = ["add_arguments", "pull", "run"]

@@ -5,12 +5,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from ..hub_errors import plain_errors
 from ..model.bundled import find_bundled
 from ..model.checkpoint_kind import kind_of_checkpoint
 from ..model.pipeline_ram import RamTaggingPipeline
 from ..model.pushing import renew_card
+from ..model.weight_files import as_stored
 from ..pretrained import load_model
-from ..uploads import Tell, open_repo, plain_errors, refuse_without_token, upload
+from ..uploads import Tell, open_repo, refuse_without_token, upload
 
 _BESIDE_THE_MODEL = ("README.md", "LICENSE*", "NOTICE*")
 
@@ -54,8 +56,9 @@ def push(
         staged = Path(temporary)
         tell(f"Reading {os.fspath(folder)}")
         model, processor = load_model(source)
+        weights = as_stored(source, model.state_dict())  # a bundle is loaded wider than it is kept
         options = {"adapters_only": True} if adapters_only else {}
-        RamTaggingPipeline(model, processor).save_pretrained(staged, **options)
+        RamTaggingPipeline(model, processor).save_pretrained(staged, state_dict=weights, **options)
         for pattern in _BESIDE_THE_MODEL:
             for file in source.glob(pattern):
                 shutil.copy(file, staged)

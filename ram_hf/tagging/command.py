@@ -4,7 +4,6 @@ import argparse
 import itertools
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
     from .paths import FoundImages
     from .reader import ReadImage
     from .tagger import Tagger
+    from .vocabulary import Vocabulary
 
-_DEFAULT_TOP_K = 5
-_FEW = 8  # pictures that are decoded in this process: starting others takes longer
-_MOST_WORKERS = 8
+_FEW = 8  # pictures, which need no bar
 _SHOWN_FAILURES = 10
 
 _DESCRIPTION = """\
@@ -44,7 +42,7 @@ examples:
   ram-hf tag holiday.jpg --labels "beach, mountain, city, red car"
   ram-hf tag photos --labels-file labels.txt --output tags.jsonl
   ram-hf tag photos --labels-file labels.txt --output tags.jsonl --resume
-  ram-hf tag photos --labels-file labels.txt --threshold 0.2 --sidecar xmp
+  ram-hf tag photos --labels-file labels.yaml --threshold 0.2 --sidecar xmp
   find . -name '*.jpg' -print0 | ram-hf tag - --labels "cat, dog" --top-k 1
 """
 
@@ -72,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels-file",
         metavar="FILE",
         type=path,
-        help="label names one a line, - for standard input; # begins a comment",
+        help="label names one a line, - for standard input, # begins a comment; or .yaml, where each label may have a "
+        "name to show, parents, a threshold and more",
     )
     tags.add_argument(
         "--model",
@@ -85,9 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top-k",
         type=whole_number(1),
         metavar="N",
-        help=f"at most N tags a picture (default: {_DEFAULT_TOP_K}, without end with --threshold)",
+        help="at most N labels found in a picture (default: 5, without end with a threshold)",
     )
-    tags.add_argument("--threshold", type=share, metavar="T", help="only tags that score at least T, from 0 to 1")
+    tags.add_argument("--threshold", type=share, metavar="T", help="only labels that score at least T, from 0 to 1")
     tags.add_argument(
         "--prompt-template",
         metavar="TEXT",
@@ -145,22 +144,21 @@ def run(args: argparse.Namespace) -> int:
         OSError: when a path, a label file or a model is not there, or an output exists, or another run writes it.
         ValueError: when there are no labels or no pictures, or options do not go together.
     """
+    from .label_lists import read_vocabulary
     from .locks import locked_outputs
     from .outputs import TagOptions
     from .overlay import leave_out_drawn
     from .paths import find_images
-    from .vocabulary import read_labels
 
     # All that can be wrong with the command is found before the model is loaded.
     _refuse_what_has_no_effect(args)
-    labels = read_labels(args.labels, args.labels_file, stdin=sys.stdin.buffer)
-    top_k = _DEFAULT_TOP_K if args.top_k is None and args.threshold is None else args.top_k
-    options = TagOptions(tuple(labels), top_k, args.threshold)
-    if args.sidecar == "txt" and (commas := [label for label in labels if "," in label]):
-        raise ValueError(f"The label {commas[0]!r} holds a comma, which separates labels in a .txt file.")
+    vocabulary, notes = read_vocabulary(args.labels, args.labels_file, stdin=sys.stdin.buffer)
+    options = TagOptions.of(vocabulary, args.top_k, args.threshold)
+    if args.sidecar == "txt":
+        _refuse_separators(vocabulary)
     found = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None, exclude=args.exclude)
     paths = found.paths
-    _tell_what_changes_nothing(args, found, len(labels))
+    sys.stderr.write("".join(f"{note}\n" for note in (*notes, *_idle_options(args, found, vocabulary))))
     if args.overlay is not None:
         paths = leave_out_drawn(paths, args.overlay)
         if not paths:
@@ -192,11 +190,22 @@ def _refuse_what_has_no_effect(args: argparse.Namespace) -> None:
         raise ValueError("Standard input can hold the names of pictures or the labels, not both.")
 
 
-def _tell_what_changes_nothing(args: argparse.Namespace, found: "FoundImages", num_labels: int) -> None:
+def _refuse_separators(vocabulary: "Vocabulary") -> None:
+    separator = vocabulary.separator.strip() or vocabulary.separator
+    for name in vocabulary.reported:
+        if separator in name:
+            mark = "a comma" if separator == "," else repr(separator)
+            raise ValueError(f"The label {name!r} holds {mark}, which separates labels in a .txt file.")
+
+
+def _idle_options(args: argparse.Namespace, found: "FoundImages", vocabulary: "Vocabulary") -> list[str]:
+    """What changes nothing, a line each."""
     lines = [f"`--exclude {pattern}` leaves out nothing." for pattern in found.idle_patterns]
-    if args.top_k is not None and args.top_k > num_labels:
-        lines.append(f"`--top-k {args.top_k}` is more than there are labels, {num_labels}.")
-    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    if args.top_k is not None and args.top_k > len(vocabulary.matched):
+        lines.append(f"`--top-k {args.top_k}` is more than there are labels, {len(vocabulary.matched)}.")
+    if args.threshold is not None and vocabulary.has_every_threshold:
+        lines.append(f"`--threshold {args.threshold}` changes nothing: {str(args.labels_file)!r} says all thresholds.")
+    return lines
 
 
 class _Work(NamedTuple):
@@ -284,27 +293,18 @@ def _tag_batch(tagger: "Tagger", batch: Sequence["ReadImage"]) -> Sequence["Tagg
 
 
 def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
-    import torch
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # weights load in a moment, and this is about pictures
-    for library in (logging, hub_logging):  # what goes wrong becomes an error of one line
-        library.set_verbosity_error()
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities that matter only where they become errors
-    from ..pretrained import load_model
+    from .loading import load_quietly, pick_device
     from .tagger import Tagger
 
-    model, processor = load_model(args.model)
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    model, processor = load_quietly(args.model)
     return Tagger(
         model,
         processor,
-        options.labels,
+        options.vocabulary,
         label_template=args.prompt_template,
         top_k=options.top_k,
         threshold=options.threshold,
-        device=(accelerator or "cpu") if args.device == "auto" else args.device,
+        device=pick_device(args.device),
         with_heat_maps=args.overlay is not None,
     )
 
@@ -323,7 +323,7 @@ def _make_outputs(args: argparse.Namespace, options: "TagOptions", paths: Sequen
     if args.output is not None:
         outputs.append(make_writer(args.output, options, resume=args.resume))
     if _prints_table(args):
-        outputs.append(Table(sys.stdout, paths, options.labels))
+        outputs.append(Table(sys.stdout, paths, tuple(options.vocabulary.reported)))
     return outputs
 
 
@@ -336,13 +336,9 @@ def _make_sidecars(args: argparse.Namespace, options: "TagOptions", paths: Seque
 
 
 def _num_workers(args: argparse.Namespace, num_images: int) -> int:
-    if args.workers is not None:
-        return args.workers
-    if num_images <= _FEW:
-        return 0
-    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
-    num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(num_cores, _MOST_WORKERS)
+    from .reader import num_workers_for
+
+    return num_workers_for(num_images) if args.workers is None else args.workers
 
 
 def _progress_bar(args: argparse.Namespace, work: _Work) -> "tqdm":

@@ -7,6 +7,7 @@ column lies in one piece), `index.json`, and a `README.md` by which `datasets.lo
 import io
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..atomic import whole_file, write_whole
+from .paths import unescape_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -245,6 +247,12 @@ class ImageIndex:
             )
             found += [IndexedImage(**row) for row in rows.select(_ABOUT).to_pylist()]
         return found
+
+    def path_of(self, image: IndexedImage) -> str:
+        """Where an image is, as it is opened: from the working directory where it is below it."""
+        path = os.path.join(self.description.folders[image.folder], unescape_path(image.path))
+        here = os.path.join(os.getcwd(), "")
+        return path[len(here) :] if path.startswith(here) else path
 
     def image_embeds(self) -> np.ndarray:
         """(images, D), float16, in one piece; zeros where an image cannot be read."""

@@ -67,6 +67,16 @@ def find_changes(indexed: Sequence[IndexedImage], found: Sequence[FoundFile]) ->
     return Changes(places, list(there.values()))
 
 
+def state_of(path: str, image: IndexedImage) -> str | None:
+    """What became of a file since it was indexed: "gone", "changed", or None."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return "gone"
+    is_same = (status.st_size, status.st_mtime_ns) == (image.size, image.modified_ns)
+    return None if is_same else "changed"
+
+
 def find_files(paths: Sequence[str], folders: Sequence[str]) -> list[FoundFile]:
     """Ask each file for its size and time of change; one that is gone in between has neither, and is told in its turn.
 
@@ -136,4 +146,4 @@ def _emptied(had: set[int], have: set[int]) -> Iterator[int]:
     return iter(sorted(had - have))
 
 
-__all__ = ["Changes", "FoundFile", "find_changes", "find_files", "join_folders", "refuse_emptied"]
+__all__ = ["Changes", "FoundFile", "find_changes", "find_files", "join_folders", "refuse_emptied", "state_of"]

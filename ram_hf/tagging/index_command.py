@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..option_types import path, path_or_id, whole_number
-from .worker_count import FEW, worker_count
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 _SHARD_BYTES = 2**25  # what a killed run computes again at most, and a rewritten shard costs
 _LARGEST_SHARD = 4096
+_FEW = 8  # pictures, which need no bar
 
 _DESCRIPTION = """\
 Encode the pictures of folders once. `ram-hf search INDEX "red car"` and `ram-hf tag
@@ -155,12 +155,12 @@ def _make_encoder(
 ) -> tuple["FeatureEncoder", "IndexDescription"]:
     from .feature_encoder import FeatureEncoder, feature_fingerprint
     from .index import IndexDescription, read_basis
-    from .model_loading import device_of, load_quietly
+    from .loading import load_quietly, pick_device
 
     name = args.model or (old.model if old else "ram-tiny")
     model, processor = load_quietly(name)
     basis = read_basis(args.output, old) if old else None
-    encoder = FeatureEncoder(model, processor, device=device_of(args.device), basis=basis)
+    encoder = FeatureEncoder(model, processor, device=pick_device(args.device), basis=basis)
     num_patches = 0 if args.without_patches else math.prod(model.config.patch_grid())
     description = IndexDescription(
         os.path.abspath(name) if os.path.isdir(name) else name,
@@ -200,7 +200,7 @@ def _with_mended(
     broken = [number for number, image in enumerate(indexed) if image.error and changes.places[number] in at]
     again = [at[changes.places[number]] for number in broken]  # type: ignore[index]
     places, todo = list(changes.places), list(changes.todo)
-    workers = worker_count(args.workers, len(again))
+    workers = _num_workers(args, len(again))
     with closing(
         read_ahead([file.path for file in again], square, workers=workers, ahead=3 * args.batch_size)
     ) as read:
@@ -224,7 +224,7 @@ def _encode(
     from .reader import read_ahead
 
     todo, failures, num_done, interrupted = changes.todo, [], 0, False
-    workers = worker_count(args.workers, len(todo))
+    workers = _num_workers(args, len(todo))
     shard_size = args.shard_size or _shard_size(description, args.batch_size)
     writer = IndexWriter(args.output, description, shard_size=shard_size)
     paths = [file.path for file in todo]
@@ -263,10 +263,16 @@ def _shard_size(description: "IndexDescription", batch_size: int) -> int:
     return max(most // batch_size, 1) * batch_size
 
 
+def _num_workers(args: argparse.Namespace, num_images: int) -> int:
+    from .reader import num_workers_for
+
+    return num_workers_for(num_images) if args.workers is None else args.workers
+
+
 def _progress_bar(number: int) -> "tqdm":
     from tqdm import tqdm  # transformers needs it too
 
-    return tqdm(total=number, unit=" pictures", disable=not sys.stderr.isatty() or number <= FEW)
+    return tqdm(total=number, unit=" pictures", disable=not sys.stderr.isatty() or number <= _FEW)
 
 
 def _tell(

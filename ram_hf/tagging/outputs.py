@@ -3,9 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
 from .paths import escape_path
+from .vocabulary import Vocabulary
+
+DEFAULT_TOP_K = 5
 
 
 class TaggedImage(NamedTuple):
@@ -13,8 +17,8 @@ class TaggedImage(NamedTuple):
 
     Attributes:
         path: the file, as it was given.
-        tags: best first, each {"label": str, "score": float}, and where asked for "heat_map": array (rows, columns)
-            in [0, 1].
+        tags: what is forced, then best first, each {"label": str, "score": float}, and where asked for "heat_map":
+            array (rows, columns) in [0, 1], of all that was found.
         error: None, or one line.
     """
 
@@ -28,7 +32,7 @@ class TaggedImage(NamedTuple):
 
     def to_row(self) -> dict[str, Any]:
         """The row of files: {"path": see [`escape_path`], "tags": [{"label", "score"}, ...], "error": str or None}."""
-        tags = [{"label": tag["label"], "score": float(f"{tag['score']:.6g}")} for tag in self.tags]
+        tags = [{"label": tag["label"], "score": _rounded(tag["score"])} for tag in self.tags]
         return {"path": escape_path(self.path), "tags": tags, "error": self.error and escape_path(self.error)}
 
 
@@ -58,42 +62,58 @@ class Output(Protocol):
 class TagOptions(NamedTuple):
     """What decides on a picture's tags, for recognising an output that was begun with other options."""
 
-    labels: tuple[str, ...]
+    vocabulary: Vocabulary
     top_k: int | None
     threshold: float | None
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, top_k: int | None, threshold: float | None) -> "TagOptions":
+        """Options as they are given, where neither number need be: tags are few by one of them."""
+        if top_k is None and threshold is None and not vocabulary.has_every_threshold:
+            top_k = DEFAULT_TOP_K
+        return cls(vocabulary, top_k, threshold)
 
     @property
     def mark(self) -> str:
         """Letters and digits that stand for these options, for outputs that do not show them."""
-        return hashlib.sha256(json.dumps(self).encode()).hexdigest()[:12]
-
-    @property
-    def most(self) -> int:
-        """How many tags a picture can have, and without a threshold has."""
-        return min(self.top_k or len(self.labels), len(self.labels))
+        options = [asdict(self.vocabulary), self.top_k, self.threshold]
+        return hashlib.sha256(json.dumps(options).encode()).hexdigest()[:12]
 
     def can_give(self, labels: Sequence[str]) -> bool:
         """Whether a picture's tags can have these labels."""
-        is_number_right = len(labels) <= self.most and (self.threshold is not None or len(labels) == self.most)
-        return is_number_right and set(labels) <= set(self.labels)
+        return self._problem_of(labels) is None
 
     def check(self, row: dict[str, Any], file: str) -> None:
         """Raise ValueError when a row cannot have come of these options; that of another model may pass."""
         if row["error"] is not None:
             return
-        labels = [tag["label"] for tag in row["tags"]]
-        foreign = [label for label in labels if label not in self.labels]
+        problem = self._problem_of([tag["label"] for tag in row["tags"]])
+        for tag in row["tags"] if problem is None else ():
+            least = self.vocabulary.least_score(tag["label"], self.threshold)
+            if tag["score"] < _rounded(least):
+                problem = f"scores below this run's threshold of {least}"
+        if problem is not None:
+            raise ValueError(
+                f"{file!r} holds {problem}. Resume with the options it was begun with, or choose another file."
+            )
+
+    def _problem_of(self, labels: Sequence[str]) -> str | None:
+        vocabulary = self.vocabulary
+        foreign = [label for label in labels if label not in vocabulary.reported]
         if foreign:
-            problem = f"the label {foreign[0]!r}, which is not among the labels of this run"
-        elif len(labels) > self.most or (self.threshold is None and len(labels) < self.most):
-            problem = f"pictures with {len(labels)} tags, where this run gives {self.most}"
-        elif self.threshold is not None and any(tag["score"] < self.threshold for tag in row["tags"]):
-            problem = f"scores below this run's threshold of {self.threshold}"
-        else:
-            return
-        raise ValueError(
-            f"{file!r} holds {problem}. Resume with the options it was begun with, or choose another file."
-        )
+            return f"the label {foreign[0]!r}, which is not among the labels of this run"
+        if lacking := vocabulary.lacking_beside(labels):
+            return f"pictures without {lacking[0]!r}, which this run gives them"
+        most = vocabulary.most_tags(self.top_k)
+        is_exact = vocabulary.is_plain and not vocabulary.has_threshold and self.threshold is None
+        if len(labels) > most or (is_exact and len(labels) < most):
+            return f"pictures with {len(labels)} tags, where this run gives {most}"
+        return None
 
 
-__all__ = ["Output", "TagOptions", "TaggedImage"]
+def _rounded(score: float) -> float:
+    """A score as rows hold it."""
+    return float(f"{score:.6g}")
+
+
+__all__ = ["DEFAULT_TOP_K", "Output", "TagOptions", "TaggedImage"]

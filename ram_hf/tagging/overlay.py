@@ -121,7 +121,9 @@ def _comment_of(place: Path) -> str | None:
 def _with_region(tag: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     from ..model.regions import label_region
 
-    heat_map = tag["heat_map"]
+    heat_map = tag.get("heat_map")
+    if heat_map is None:  # forced, found nowhere
+        return dict(tag)
     return {**tag, **label_region(heat_map.ravel(), grid=heat_map.shape, size=size)}
 
 

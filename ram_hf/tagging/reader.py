@@ -24,6 +24,8 @@ from ..model.image_decoding import decode_image, size_in_header
 from ..model.pixels import squash
 
 MAX_SECONDS = 120  # of one picture, in a worker process
+_FEW = 8  # images that are decoded in this process
+_MOST_WORKERS = 8
 _WAIT_FOR_START = 60  # seconds
 _STARTS = 3  # of a process that ends as it starts
 
@@ -100,6 +102,15 @@ def _whole_size(path: str, decoded: Image.Image) -> tuple[int, int]:
         width, height = size_in_header(file)
     is_turned = (decoded.width - decoded.height) * (width - height) < 0
     return (height, width) if is_turned else (width, height)
+
+
+def num_workers_for(num_images: int) -> int:
+    """How many processes should decode so many pictures; none for a few, where starting them takes longer."""
+    if num_images <= _FEW:
+        return 0
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
+    num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(num_cores, _MOST_WORKERS)
 
 
 def read_ahead(paths: Sequence[str], size: SquareSize, *, workers: int, ahead: int) -> Reading:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..option_types import path, path_or_id, share, whole_number
 
 if TYPE_CHECKING:
-    from .index import ImageIndex, IndexedImage
+    from .index import ImageIndex
     from .search import Hit, LabelSearch
     from .search_page import FoundImage
 
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         ValueError: when it is no index, its model computes other features, or a text is no label.
     """
     from .index import ImageIndex
-    from .model_loading import load_for_index
+    from .loading import load_for_index
     from .search_page import refuse_foreign_page, write_page
 
     if blank := [text for text in args.texts if not text.strip()]:
@@ -89,42 +88,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _found(index: "ImageIndex", hit: "Hit") -> "FoundImage":
-    from .paths import unescape_path
+    from .index_changes import state_of
     from .search_page import FoundImage
 
     (image,) = index.images(hit.number, hit.number + 1)
-    path = os.path.join(index.description.folders[image.folder], unescape_path(image.path))
-    return FoundImage(path, _shown(path), f"{hit.value:.6g}", _state(path, image))
-
-
-def _state(path: str, image: "IndexedImage") -> str:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return "gone"
-    is_same = (status.st_size, status.st_mtime_ns) == (image.size, image.modified_ns)
-    return "" if is_same else "changed"
-
-
-def _shown(path: str) -> str:
-    """A path as short as it is told: from the working directory where it is below it."""
-    here = os.path.join(os.getcwd(), "")
-    return path[len(here) :] if path.startswith(here) else path
+    path = index.path_of(image)
+    return FoundImage(path, f"{hit.value:.6g}", state_of(path, image) or "")
 
 
 def _print(found: Sequence["FoundImage"], search: "LabelSearch", *, as_json: bool) -> None:
     from .paths import escape_path, printable
 
     kind = "probability" if search.gives_probabilities else "score"
-    width = max((len(printable(image.name)) for image in found), default=0)
+    width = max((len(printable(image.path)) for image in found), default=0)
     for image in found:
         if as_json:
-            row = {"path": escape_path(image.name), kind: float(image.value), "state": image.state or "as indexed"}
+            row = {"path": escape_path(image.path), kind: float(image.value), "state": image.state or "as indexed"}
             line = json.dumps(row, ensure_ascii=False)
         elif sys.stdout.isatty():
-            line = f"{printable(image.name):{min(width, 60)}}  {float(image.value):.2f}  {image.state}".rstrip()
+            line = f"{printable(image.path):{min(width, 60)}}  {float(image.value):.2f}  {image.state}".rstrip()
         else:
-            line = "\t".join([printable(image.name), image.value, *([image.state] if image.state else [])])
+            line = "\t".join([printable(image.path), image.value, *([image.state] if image.state else [])])
         sys.stdout.write(line + "\n")
 
 

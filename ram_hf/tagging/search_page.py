@@ -38,13 +38,11 @@ class FoundImage(NamedTuple):
 
     Attributes:
         path: its file.
-        name: what it is called.
         value: its probability or score, as it is shown.
         state: empty, or what became of it since the index was made.
     """
 
     path: str
-    name: str
     value: str
     state: str
 
@@ -84,7 +82,7 @@ def write_page(file: Path, title: str, note: str, found: Sequence[FoundImage]) -
 
 
 def _item(image: FoundImage, folder: Path) -> str:
-    name, state = escape(printable(image.name)), escape(image.state)
+    name, state = escape(printable(image.path)), escape(image.state)
     small = _small(image.path)
     if small is None:
         picture = f'<span class="state">{state or "cannot be read"}</span>'

@@ -12,7 +12,7 @@ from .xmp import add_keywords, is_marked
 
 
 class TextSidecars:
-    """`NAME.txt` beside `NAME.jpg`: its labels, best first, with ", " between, as captions of training data are read.
+    """`NAME.txt` beside `NAME.jpg`: its labels, with the separator between, as captions of training data are read.
 
     A file that exists is never changed: it may hold somebody's own caption. Where it holds words that this run cannot
     give, that is told as the picture's error. Of two pictures that differ in nothing but their extension, the second
@@ -25,6 +25,7 @@ class TextSidecars:
 
     def __init__(self, paths: Sequence[str], options: TagOptions) -> None:
         self._options = options
+        self._separator = options.vocabulary.separator
         self._owners = _owners(paths, _text_sidecar)
 
     def refuse_existing(self, paths: Sequence[str]) -> None:
@@ -57,7 +58,7 @@ class TextSidecars:
                 return (
                     image if is_right else image.failed(f"{sidecar.name} has words that are not of this run; it stays")
                 )
-            write_whole(sidecar, ", ".join(tag["label"] for tag in image.tags) + "\n")
+            write_whole(sidecar, self._separator.join(tag["label"] for tag in image.tags) + "\n")
         except NoRoomError:  # nor is there for the pictures to come
             raise
         except OSError as error:
@@ -69,7 +70,7 @@ class TextSidecars:
             caption = sidecar.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             return False
-        return self._options.can_give(caption.split(", ") if caption else [])
+        return self._options.can_give(caption.split(self._separator) if caption else [])
 
 
 class XmpSidecars:
@@ -91,6 +92,7 @@ class XmpSidecars:
 
     def __init__(self, paths: Sequence[str], options: TagOptions, *, name: str = "extension", resume: bool = False):
         self._name = name
+        self._vocabulary = options.vocabulary
         self._mark = f"_{options.mark}"
         self._owners = _owners(paths, self._place)
         self._held: set[str] = set()
@@ -134,7 +136,9 @@ class XmpSidecars:
             return image.failed(f"{sidecar.name} belongs to another picture of the same name")
         try:
             old = sidecar.read_bytes() if os.path.exists(sidecar) else None
-            new = add_keywords(old, [tag["label"] for tag in image.tags], self._mark)
+            labels = [tag["label"] for tag in image.tags]
+            above = {label: self._vocabulary.levels_above(label) for label in labels}
+            new = add_keywords(old, labels, self._mark, above=above)
             if new != old:
                 target = sidecar if old is None else Path(os.path.realpath(sidecar))  # a link stays one
                 with whole_file(target) as unfinished:

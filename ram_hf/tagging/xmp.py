@@ -1,14 +1,15 @@
 """Keywords of an XMP packet, in the lists that photo managers read.
 
 All of them know `dc:subject`. Where there is `lr:hierarchicalSubject`, darktable shows that one alone; where there is
-`digiKam:TagsList`, so do digiKam and Immich. So words come to each list that exists.
+`digiKam:TagsList`, so do digiKam and Immich. So words come to each list that exists, with the words above them where
+it has levels; a new packet has `dc:subject` and `digiKam:TagsList`, and the third where there are levels to show.
 
 Text is inserted into a packet that exists, so that every other byte of it stays: what programs write there (ratings,
 edits, their own namespaces) is not ours to format anew. A form that nothing can be added to is refused.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
@@ -23,6 +24,7 @@ _LISTS = {  # name to show and to write, kind of list, what stands between the l
     "http://ns.adobe.com/lightroom/1.0/ hierarchicalSubject": ("lr:hierarchicalSubject", "Bag", "|"),
     _TAGS_LIST: ("digiKam:TagsList", "Seq", "/"),
 }
+_Places = Mapping[str, tuple[str, ...]]  # where each word stands in a tree: words above it, then itself
 _KINDS = (f"{_RDF} Bag", f"{_RDF} Seq")
 # What is between the tags' quotes may hold ">".
 _START_TAG = re.compile(rb"""<([^\s/>]+)(?:[^>"']|"[^"]*"|'[^']*')*>""")
@@ -43,13 +45,16 @@ def is_marked(packet: bytes, mark: str = "") -> bool:
     return _OURS.encode() in packet and f"tagged{mark}".encode() in packet
 
 
-def add_keywords(packet: bytes | None, keywords: Sequence[str], mark: str = "") -> bytes:
+def add_keywords(
+    packet: bytes | None, keywords: Sequence[str], mark: str = "", *, above: Mapping[str, Sequence[str]] | None = None
+) -> bytes:
     """Add keywords to a packet, or make one.
 
     Args:
         packet: content of an XMP file in UTF-8, or None.
         keywords: words to add to each list; those that it has already, on any level, are left out.
         mark: letters, digits and underscores that [`is_marked`] finds again.
+        above: the keywords that one stands below, uppermost first, in the lists that have levels.
 
     Returns:
         The packet with the keywords behind those that it has, nothing removed.
@@ -59,20 +64,20 @@ def add_keywords(packet: bytes | None, keywords: Sequence[str], mark: str = "") 
     """
     text = _EMPTY_PACKET.encode() if packet is None else packet
     found = _PacketMap(text)
-    words = list(dict.fromkeys(keywords))
+    places = {word: (*(above or {}).get(word, ()), word) for word in keywords}
     insertions = [
         (words_there.gap, items)
         for words_there in found.lists.values()
-        if (items := _items(words_there.missing(words), words_there.prefix))
+        if (items := _items(words_there.missing(places), words_there.prefix))
     ]
-    new_lists = _new_lists(found, words)
+    new_lists = _new_lists(found, places)
     is_new_mark = not is_marked(text, mark)
     if new_lists or is_new_mark:
         insertions.append((found.rdf_gap, _description(found, new_lists, mark if is_new_mark else None)))
     # From the end to the beginning, so that offsets stay right.
     for gap, content in sorted(insertions, key=lambda insertion: -insertion[0].begin):
         text = gap.filled(text, content.encode())
-    if any(words_there.missing(words) for words_there in _PacketMap(text).lists.values()):
+    if any(words_there.missing(places) for words_there in _PacketMap(text).lists.values()):
         raise ValueError("what was added to it cannot be read back")
     return text
 
@@ -81,15 +86,19 @@ def _items(words: Sequence[str], prefix: str) -> str:
     return "".join(f"<{prefix}li>{escape(word)}</{prefix}li>" for word in words)
 
 
-def _new_lists(found: "_PacketMap", words: Sequence[str]) -> str:
-    if _SUBJECT in found.lists or not words:
+def _new_lists(found: "_PacketMap", places: _Places) -> str:
+    if _SUBJECT in found.lists or not places:
         return ""
     # No other list is made beside one that exists: it would hide the words of that.
+    names = [_SUBJECT] if found.lists else [_SUBJECT, _TAGS_LIST]
+    if not found.lists and any(len(place) > 1 for place in places.values()):
+        names = list(_LISTS)
     lists = ""
-    for name in (_SUBJECT,) if found.lists else (_SUBJECT, _TAGS_LIST):
-        written, kind, _ = _LISTS[name]
+    for name in names:
+        written, kind, level_separator = _LISTS[name]
+        items = _items(_List("rdf:", level_separator).missing(places), "rdf:")
         namespace = f"xmlns:{written.partition(':')[0]}={quoteattr(name.partition(' ')[0])}"
-        lists += f"\n  <{written} {namespace}><rdf:{kind}>{_items(words, 'rdf:')}</rdf:{kind}></{written}>"
+        lists += f"\n  <{written} {namespace}><rdf:{kind}>{items}</rdf:{kind}></{written}>"
     return f"{lists}\n "
 
 
@@ -127,8 +136,17 @@ class _List:
         if self._level_separator:
             self._words.update(word.split(self._level_separator))
 
-    def missing(self, words: Sequence[str]) -> list[str]:
-        return [word for word in words if word not in self._words]
+    def missing(self, places: _Places) -> list[str]:
+        """What is to be written, with its levels where the list has such, so that it holds all words on some level."""
+        missing = [self._levels(place) for word, place in places.items() if word not in self._words]
+        above = {place[:depth] for place in missing for depth in range(1, len(place))}
+        return [self._level_separator.join(place) for place in missing if place not in above]
+
+    def _levels(self, place: tuple[str, ...]) -> tuple[str, ...]:
+        separator = self._level_separator
+        if not separator or any(separator in level for level in place):  # which would look like more levels
+            return place[-1:]
+        return place
 
 
 class _PacketMap:

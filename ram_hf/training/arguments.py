@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from ..model.hub_names import split_revision
 from ..model.suggestions import did_you_mean
 
 # Of each pair exactly one is set; one that is given on the command line takes the place of its partner in the YAML.
@@ -51,11 +52,13 @@ class RamTrainingArguments:
         ... )
     """
 
-    model: str = field(metadata=_about("a CLIP or a RAM model: id on the Hub or local folder"))
+    model: str = field(
+        metadata=_about("a CLIP or a RAM model: id on the Hub (also owner/name@revision) or local folder")
+    )
     dataset: str = field(
         metadata=_about(
-            "id on the Hub, folder of shards or images, or a glob of data files; local paths are relative to the "
-            "working directory"
+            "id on the Hub (also owner/name@revision), folder of shards or images, or a glob of data files; local "
+            "paths are relative to the working directory"
         )
     )
     output_dir: str = field(metadata=_about("folder for checkpoints, logs and the trained model"))
@@ -237,6 +240,10 @@ class RamTrainingArguments:
         for name in _PATHS:  # no shell has put the home in the place of `~` in a YAML, nor in `--output_dir=~/run`
             if (value := getattr(self, name)) is not None:
                 setattr(self, name, os.path.expanduser(value))
+        for name in ("model", "dataset"):
+            path, revision = split_revision(getattr(self, name), getattr(self, f"{name}_revision"))
+            setattr(self, name, path)
+            setattr(self, f"{name}_revision", revision)
         self._check_choices()
         self._check_ranges()
         _check_ram_config(self.ram_config)

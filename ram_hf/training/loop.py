@@ -1,6 +1,7 @@
 """The training run, from top to bottom: prepare, step, log, save, evaluate."""
 
-from contextlib import closing, nullcontext
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 from transformers.utils import logging
 
-from ..atomic import lock
+from ..atomic import lock, remove_left_over
 from ..data.label_set import LabelSet
 from ..evaluation.report import EvaluationReport
 from ..interruption import stop_signals
@@ -61,8 +62,17 @@ def train(arguments: RamTrainingArguments) -> EvaluationReport | None:
             epoch at most, when not one image has a seen label.
     """
     accelerator, output_dir = _make_accelerator(arguments), Path(arguments.output_dir)
-    with lock(output_dir / ".training.lock") if accelerator.is_main_process else nullcontext():
+    with _alone_in(output_dir) if accelerator.is_main_process else nullcontext():
         return _train(arguments, accelerator, output_dir)
+
+
+@contextmanager
+def _alone_in(output_dir: Path) -> Iterator[None]:
+    """Keep other runs from a folder for a block; what killed runs left in it, and in that of the best, is removed."""
+    with lock(output_dir / ".training.lock"):
+        for folder in (output_dir, output_dir / "best"):
+            remove_left_over(folder)
+        yield
 
 
 def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir: Path) -> EvaluationReport | None:

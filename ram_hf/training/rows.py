@@ -7,7 +7,7 @@ from transformers.utils import logging
 from ..data.batches import BatchLoader, PrepareRow
 from ..data.label_census import LabelCensus, Tally, tally_rows
 from ..data.label_set import LabelSet
-from ..data.sources import AnyDataset, DatasetSpec, RowReader
+from ..data.sources import AnyDataset, DatasetSpec, RowReader, whole_stream
 from ..data.streams import RowStream, count_rows
 from ..data.transforms import EvalTransform, TrainTransform
 from ..model.processing_ram import RamProcessor
@@ -109,7 +109,7 @@ def number_of_rows(dataset: AnyDataset) -> int:
         )
         columns = list(dataset.features or [])
         narrow = dataset.select_columns(columns[-1:]) if columns else dataset
-        rows = sum(1 for _ in narrow)
+        rows = sum(1 for _ in whole_stream(narrow))
     return rows
 
 

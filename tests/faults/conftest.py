@@ -2,14 +2,7 @@ import subprocess
 
 import pytest
 
-from tests.faults.fork_server import ForkServer
-
-
-@pytest.fixture(scope="session")
-def server():
-    server = ForkServer()
-    yield server
-    server.close()
+from tests.fork_server import ForkServer
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import save_file
 
 from tests.faults.commands import COMMANDS, original_checkpoint, words_of, write_inputs
-from tests.faults.fork_server import tree
+from tests.fork_server import tree
 from tests.training.conftest import (  # noqa: F401  (fixtures)
     clip_folder,
     corpus,

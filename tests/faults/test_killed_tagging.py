@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LABELS
-from tests.faults.fork_server import tree
+from tests.fork_server import tree
 from tests.tagging.hostile import save_photographs
 
 pytestmark = pytest.mark.slow

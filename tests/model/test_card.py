@@ -2,14 +2,17 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.repocard_data import model_index_to_eval_results
 
+from ram_hf.model import bundled
 from ram_hf.model.card import generated_part, has_own_words, make_card, read_card, with_results
 from ram_hf.model.eval_results import merged_results, results_of_report
-from ram_hf.model.hub_names import hub_id
+from ram_hf.model.hub_names import hub_id, intended_id, split_revision
 from ram_hf.model.run_record import RunRecord, read_run
 
 TOP_3 = {"OP@3": 0.4, "OR@3": 0.3, "OF1@3": 0.343, "CP@3": 0.4, "CR@3": 0.2, "CF1@3": 0.27}
@@ -68,14 +71,14 @@ def test_metadata_is_what_the_hub_reads(card):
 
 def test_the_text_tells_of_the_run(card):
     text = generated_part(card)
-    assert "[me/street](https://huggingface.co/datasets/me/street), with 3 labels, 300 steps (torch 2.9.0)" in text
+    assert "[me/street](https://huggingface.co/datasets/me/street), with 3 labels, in 300 steps (torch 2.9.0)" in text
     block = re.search(r"```yaml\n(.*?)```", text, flags=re.DOTALL).group(1)
     assert yaml.safe_load(block) == dict(make_run().arguments)
     assert "<summary>3 seen in training</summary><p>dog, red_car, a *tree* &amp; &lt;b&gt;</p>" in text
     assert "<summary>1 unseen</summary><p>zebra</p>" in text
     assert "| mAP | - | 42.5 |" in text
     assert "32 x 32 pixels" in text
-    assert 'candidate_labels=["dog", "red_car", "a *tree* & <b>"]' in text
+    assert text.count('labels = ["dog", "red_car", "a *tree* & <b>"]\n') == 2
     for heading in ("Use", "What a score means", "Results", "Training", "Labels", "Limits", "Citation"):
         assert text.count(f"## {heading}\n") == 1
 
@@ -232,3 +235,49 @@ def test_a_folder_is_no_name_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert hub_id("runs/mine") is None
     assert hub_id("runs/other") == "runs/other"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("https://huggingface.co/user/repo", "user/repo"),
+        ("huggingface.co/datasets/user/repo/tree/main", "user/repo"),
+        ("https://hf.co/user/repo/", "user/repo"),
+        ("user/repo/", "user/repo"),
+        (" user/repo ", "user/repo"),
+        ("user/my repo", "user/my-repo"),
+        ("user/repo", None),
+        ("/home/user", None),
+        ("./user/repo/", None),
+        ("shards/of/mine", None),
+    ],
+)
+def test_what_name_was_meant(written, expected):
+    assert intended_id(written) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("user/repo@v1", ("user/repo", "v1")),
+        ("gpt2@refs/pr/1", ("gpt2", "refs/pr/1")),
+        ("user/repo", ("user/repo", None)),
+        ("/data/of@home", ("/data/of@home", None)),
+        ("runs/of/me@home", ("runs/of/me@home", None)),
+    ],
+)
+def test_a_revision_in_a_name(written, expected):
+    assert split_revision(written, None) == expected
+    with pytest.raises(ValueError, match="names a revision, and so does"):
+        split_revision("user/repo@v1", "main")
+
+
+def test_results_of_the_bundled_model_are_valid_for_the_hub():
+    """What huggingface_hub reads out of the card is what it writes into one, and model_card.md has these."""
+    text = (Path(bundled.__file__).parents[1] / "bundled" / "ram-tiny" / "README.md").read_text()
+    results = read_card(text, "ram-tiny").data.eval_results
+    again = ModelCardData(model_name="ram-tiny", eval_results=results).to_dict()["model-index"]
+    assert model_index_to_eval_results(again) == ("ram-tiny", results)
+    assert again == yaml.safe_load(text.split("---\n")[1])["model-index"]
+    by_name = {result.metric_name: result.metric_value for result in results}
+    assert (by_name["ZSL mAP"], by_name["GZSL mAP"]) == (0.3327, 0.4393)

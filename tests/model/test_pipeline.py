@@ -14,6 +14,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.pipelines.pt_utils import KeyDataset
 
 from ram_hf import RamModel, RamProcessor, RamTaggingPipeline
+from ram_hf.model.label_encoder import LabelEncoder
 from tests.conftest import LABELS, make_config, make_tokenizer
 
 TASK = "zero-shot-multi-label-tagging"
@@ -31,10 +32,11 @@ def tagger(tiny_model, tiny_processor) -> RamTaggingPipeline:
 
 
 @pytest.fixture
-def count_label_encodings(tagger) -> list:
-    """Grows by one whenever the text tower runs."""
+def count_label_encodings(tagger, monkeypatch) -> list:
+    """Grows by one whenever a label list is encoded."""
     runs = []
-    tagger.model.clip.text_model.embeddings.register_forward_hook(lambda *_: runs.append(1))
+    encode = LabelEncoder._encode_in_pieces
+    monkeypatch.setattr(LabelEncoder, "_encode_in_pieces", lambda *args: (runs.append(1), encode(*args))[1])
     return runs
 
 
@@ -59,6 +61,103 @@ def expected_tags(model, processor, picture, labels, **options) -> list[dict]:
 def assert_same_tags(found, expected):
     assert [tag["label"] for tag in found] == [tag["label"] for tag in expected]
     assert [tag["score"] for tag in found] == pytest.approx([tag["score"] for tag in expected], abs=1e-5)
+
+
+@pytest.fixture
+def calibrated(tagger, tiny_processor) -> RamTaggingPipeline:
+    with torch.no_grad():
+        features = tagger.model.get_label_features(**tiny_processor(labels=["sea", "dog", "wood"]))
+    tagger.model.set_reference_labels(["sea", "dog", "wood"], features)
+    tagger.model.config.calibration = {
+        "evidence_weights": [0.4, 0.02],
+        "statistics_weights": [-0.2, 0.5, 0.4, -0.01, 0.004, 0.008],
+        "bias": -0.5,
+        "threshold": 0.0,
+        "precision_thresholds": {"0.9": 1.0},
+        "label_thresholds": {LABELS[1]: 1.0},
+        "labels_per_image": 2.0,
+        "num_labels": 10,
+    }
+    return tagger
+
+
+# --- probabilities ---------------------------------------------------------------------------------------------------
+
+
+def by_label(tags: list[dict]) -> dict[str, float]:
+    return {tag["label"]: tag["score"] for tag in tags}
+
+
+def test_a_calibrated_model_gives_each_label_its_own_probability(calibrated, tiny_model, tiny_processor):
+    (picture,) = make_pictures(1)
+    tags = by_label(calibrated(picture, candidate_labels=LABELS, threshold=0))
+    with torch.no_grad():
+        output = tiny_model(**tiny_processor(images=[picture], labels=LABELS))
+    assert tags == pytest.approx(dict(zip(LABELS, output.probabilities[0].tolist(), strict=True)))
+    assert 0.05 < min(tags.values()) < max(tags.values()) < 0.98
+    for label in LABELS:  # alone it has the same
+        assert by_label(calibrated(picture, candidate_labels=[label], threshold=0))[label] == tags[label]
+    paper = calibrated(picture, candidate_labels=LABELS, score="paper")
+    assert_same_tags(paper, expected_tags_of_scores(output))
+
+
+def expected_tags_of_scores(output):
+    ranked = sorted(zip(output.scores[0].tolist(), LABELS, strict=True), reverse=True)
+    return [{"label": label, "score": score} for score, label in ranked]
+
+
+def test_the_stored_threshold_is_the_default(calibrated):
+    (picture,) = make_pictures(1)
+    found = by_label(calibrated(picture, candidate_labels=LABELS))
+    assert found.keys() == set(LABELS) - {LABELS[1]}  # which has a threshold of its own
+    assert calibrated(picture, candidate_labels=LABELS, threshold="precision=0.9") == []
+    assert len(calibrated(picture, candidate_labels=LABELS, threshold="best-f1")) == 4
+    calibrated.model.config.calibration["threshold"] = 1.0
+    assert calibrated(picture, candidate_labels=LABELS) == []
+
+
+def test_the_expected_number_of_labels_moves_all_odds_alike(calibrated):
+    (picture,) = make_pictures(1)
+    found = by_label(calibrated(picture, candidate_labels=LABELS, threshold=0))
+    moved = by_label(calibrated(picture, candidate_labels=LABELS, threshold=0, expected_labels_per_image=2))
+    for label, probability in found.items():  # odds of 1 to 1 in place of 1 to 4
+        odds = moved[label] / (1 - moved[label]) / (probability / (1 - probability))
+        assert odds == pytest.approx(4, rel=1e-4)
+
+
+def test_regions_belong_to_the_labels_own_column(calibrated):
+    (picture,) = make_pictures(1)
+    together = calibrated(picture, candidate_labels=LABELS, threshold=0, return_regions=True)
+    alone = calibrated(picture, candidate_labels=[together[0]["label"]], threshold=0, return_regions=True)
+    np.testing.assert_array_equal(alone[0]["heat_map"], together[0]["heat_map"])
+    assert together[0]["heat_map"].max() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"threshold": "precision=0.5"}, "no threshold 'precision=0.5'.*precision=0.9"),
+        ({"score": "papers"}, '`score` must be "probability" or "paper", got \'papers\''),
+        ({"expected_labels_per_image": 4}, "below the number of labels \\(4\\), got 4"),
+        ({"score": "paper", "threshold": "best-f1"}, "for probabilities alone"),
+    ],
+)
+def test_wrong_wishes_for_probabilities_are_refused_before_an_image_is_read(calibrated, options, error):
+    with pytest.raises(ValueError, match=error):
+        calibrated("there-is-no-such-picture.jpg", candidate_labels=LABELS, **options)
+
+
+def test_a_model_that_is_not_calibrated_says_so(tagger, monkeypatch):
+    said = []
+    monkeypatch.setattr("ram_hf.model.pipeline_ram.logger.warning_once", said.append)
+    (picture,) = make_pictures(1)
+    with pytest.raises(ValueError, match="not calibrated"):
+        tagger(picture, candidate_labels=LABELS, score="probability")
+    tagger(picture, candidate_labels=LABELS, score="paper")
+    assert not said
+    tagger(picture, candidate_labels=LABELS)
+    assert len(said) == 1
+    assert "`ram-hf calibrate`" in said[0]
 
 
 # --- what goes in ----------------------------------------------------------------------------------------------------
@@ -347,7 +446,7 @@ def test_the_stock_zero_shot_pipeline_runs(tiny_model, tiny_processor, tmp_path)
         (
             {"candidate_labels": "dog", "xyz": 3},
             TypeError,
-            "There are 'batch_size', 'candidate_labels', 'num_workers'",
+            "There are 'batch_size', 'candidate_labels', 'expected_labels_per_image', 'num_workers'",
         ),
         ({"candidate_labels": "dog", "top_k": 0}, ValueError, "`top_k` must be at least 1, got 0"),
     ],

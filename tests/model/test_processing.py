@@ -233,6 +233,16 @@ def test_post_processing():
         processor.post_process_tagging(output, names[:2])
     with pytest.raises(ValueError, match="`top_k` must be at least 1, got 0"):
         processor.post_process_tagging(output, names, top_k=0)
+    for wrong in (1.5, float("nan"), [0.1, 0.2]):
+        with pytest.raises(ValueError, match="from 0 to 1, as scores are, or one for each of the 3 labels"):
+            processor.post_process_tagging(output, names, threshold=wrong)
+
+
+def test_post_processing_takes_probabilities_where_there_are_any():
+    processor = RamProcessor(CLIPImageProcessorPil(), make_tokenizer())
+    output = RamOutput(scores=torch.tensor([[0.9, 0.1]]), probabilities=torch.tensor([[0.2, 0.7]]))
+    (tags,) = processor.post_process_tagging(output, ["a", "b"], threshold=[0.1, 0.8])
+    assert tags == [{"label": "a", "score": pytest.approx(0.2)}]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -307,3 +317,13 @@ def test_a_very_long_label_is_measured_and_not_shown_whole(tiny_processor, unit,
 def test_template_without_a_place_for_the_label_is_refused():
     with pytest.raises(ValueError, match="`label_template`"):
         RamProcessor(CLIPImageProcessorPil(), make_tokenizer(), label_template="a photo")
+
+
+def test_tokens_are_counted_as_they_are_tokenised(tiny_processor):
+    labels = ["dog", "a red car", "x" * 200]
+    counts = tiny_processor.count_tokens(labels)
+    assert counts[:2] == [len(tiny_processor(labels=label)["input_ids"][0]) for label in labels[:2]]
+    assert counts[2] > tiny_processor.context_length == 77
+    assert tiny_processor.count_tokens("dog", label_template="{label}")[0] < counts[0]
+    with pytest.raises(ValueError, match="Label 0 is empty"):
+        tiny_processor.count_tokens([" "])

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from ram_hf import RamConfig, RamModel, RamProcessor, cli
 from ram_hf.model import bundled
+from ram_hf.model.run_record import read_run
 from ram_hf.pretraining.bundling import write_bundle
 
 
@@ -54,6 +56,27 @@ def test_a_bundle_holds_no_code_and_no_folder_of_its_maker(bundles, trained):
     assert RamConfig.from_pretrained(folder).base_model_name_or_path is None
     assert str(trained.parent) not in (folder / "config.json").read_text()
     assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_record_of_the_run_comes_along(trained, tmp_path):
+    write_bundle(trained, tmp_path / "without")
+    assert not (tmp_path / "without" / "training.json").exists()
+    (trained / "training.json").write_text(json.dumps({"arguments": {"seed": 3}, "steps": 7}))
+    write_bundle(trained, tmp_path / "with")
+    assert read_run(tmp_path / "with").steps == 7
+
+
+def test_the_record_of_ram_tiny_is_what_its_configuration_says():
+    """`configs/ram_tiny/ram.yaml`, but for what belongs to one machine; as many labels as in model_card.md."""
+    record = json.loads((Path(bundled.__file__).parents[1] / "bundled" / "ram-tiny" / "training.json").read_text())
+    config = yaml.safe_load((Path(__file__).parents[2] / "configs" / "ram_tiny" / "ram.yaml").read_text())
+    assert record["arguments"].items() <= config.items()
+    assert config.keys() - record["arguments"] == {
+        *("model", "dataset", "output_dir", "seen_labels", "streaming", "num_workers"),
+        *("save_steps", "log_steps", "report_to"),
+    }
+    assert record["steps"] == config["max_steps"]
+    assert (len(record["seen_labels"]), len(record["unseen_labels"])) == (218, 110)
 
 
 def test_the_command_writes_a_bundle_and_says_its_size(trained, tmp_path, capsys):

@@ -1,5 +1,8 @@
 """`ram-hf pull`, and a model by its name and revision: from the Hub, and then without a network."""
 
+import errno
+import os
+
 import pytest
 import torch
 from huggingface_hub import HfApi, constants
@@ -36,7 +39,7 @@ def test_a_revision_is_named_with_the_model(repo, tmp_path, capsys):
     Image.new("RGB", (40, 40)).save(tmp_path / "image.png")
     assert cli.main(["tag", str(tmp_path / "image.png"), "--labels", "dog, cat", "--model", "user/repo@v1"]) == 0
     assert cli.main(["tag", str(tmp_path / "image.png"), "--labels", "dog, cat", "--model", "user/repo@v3"]) == 1
-    assert "There is no such branch, tag or commit" in capsys.readouterr().err
+    assert "There is no branch, tag or commit 'v3' of 'user/repo'" in capsys.readouterr().err
 
 
 def test_what_was_pulled_is_used_without_a_network(repo, hub, monkeypatch, capsys):
@@ -97,7 +100,7 @@ def test_a_download_that_breaks_off_goes_on(repo, hub, monkeypatch, capsys):
     assert cli.main(["pull", "user/repo"]) == 1
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("ram-hf: error: The connection to the Hub broke off")
-    assert told.endswith("Run the same again: files that have arrived whole are kept.")
+    assert told.endswith("Run the same again: what has arrived whole is kept.")
     there = {each.path for each in fetched(hub.requests[start:]) if "/resolve/" in each.path}
     hub.failures.clear()
     start = len(hub.requests)
@@ -106,3 +109,28 @@ def test_a_download_that_breaks_off_goes_on(repo, hub, monkeypatch, capsys):
     assert there
     assert not there & set(again)
     assert local_temperature("user/repo") == 0.5
+
+
+def test_a_full_disk_is_named_with_what_is_kept(repo, capsys, monkeypatch):
+    def fill(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fill)
+    assert cli.main(["pull", "user/repo"]) == 1
+    told = capsys.readouterr().err
+    assert f"Cannot write {constants.HF_HUB_CACHE!r}: No space left on device. Make room" in told
+    assert "what has arrived is kept" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ram-tiny", "'ram-tiny' comes with the package"),
+        ("https://huggingface.co/user/repo", "Did you mean 'user/repo'?"),
+        ("user/repo/", "Did you mean 'user/repo'?"),
+        ("user/rep", "The Hub has no model 'user/rep', or none that you may see. Check the name"),
+    ],
+)
+def test_what_cannot_be_pulled_is_told(repo, capsys, name, message):
+    assert cli.main(["pull", name]) == 1
+    assert message in capsys.readouterr().err

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard
+from safetensors.torch import load, load_file, save_file
 
 from ram_hf import RamModel, RamProcessor, RamTaggingPipeline, cli
 from ram_hf.model.card import generated_part
@@ -52,6 +53,21 @@ def test_what_goes_there(logged_in, trained, capsys, tiny_model, label_inputs):
     model, processor = RamModel.from_pretrained(REPO), RamProcessor.from_pretrained(REPO)
     inputs = {**label_inputs, **processor(images=torch.rand(3, 40, 40))}
     assert torch.equal(model(**inputs).scores, tiny_model(**inputs).scores)
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_weights_go_as_they_are_stored(logged_in, trained, label_inputs, stored):
+    """Whatever the configuration says they are to be loaded in."""
+    weights = load_file(trained / "model.safetensors")
+    weights = {name: tensor.to(stored) if tensor.dim() > 1 else tensor for name, tensor in weights.items()}
+    save_file(weights, trained / "model.safetensors", {"format": "pt"})
+    assert push(trained, REPO) == 0
+    pushed = load(logged_in.repo(REPO).files("main")["model.safetensors"])
+    assert {name: tensor.dtype for name, tensor in pushed.items()} == {name: w.dtype for name, w in weights.items()}
+    inputs = {**label_inputs, "pixel_values": torch.rand(2, 3, 32, 32)}
+    before, after = RamModel.from_pretrained(trained), RamModel.from_pretrained(REPO)
+    assert after.dtype == before.dtype == torch.float32
+    assert torch.equal(before(**inputs).scores, after(**inputs).scores)
 
 
 def test_nothing_local_is_pushed(logged_in, trained, tmp_path):
@@ -162,7 +178,10 @@ def test_an_empty_template_gives_way(logged_in, tiny_model):
         (["{folder}/clip", REPO], "holds a CLIP and no RAM model"),
         ([REPO, "{folder}"], "`ram-hf push FOLDER REPO`, in this order"),
         (["{folder}", "user/my street"], "No repository can be named 'user/my street': it is 'owner/name'"),
-        (["{folder}", "someone/street"], "Your token may not do this"),
+        (["{folder}", "https://huggingface.co/user/street"], "Did you mean 'user/street'?"),
+        (["{folder}", "user/street/"], "Did you mean 'user/street'?"),
+        (["{folder}", REPO, "--adapters-only"], "adapters belong to the CLIP"),
+        (["{folder}", "someone/street"], "Your token may not write to 'someone/street'"),
         (["{folder}", REPO, "--privat"], "Did you mean '--private'"),
     ],
 )
@@ -201,7 +220,7 @@ def test_a_broken_upload_goes_on_when_run_again(logged_in, trained, capsys, monk
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
     logged_in.fail(503, "/commit/", times=99)
     assert push(trained, REPO) == 1
-    assert "Run the same command again" in capsys.readouterr().err
+    assert "Run the same again" in capsys.readouterr().err
     logged_in.failures.clear()
     sent = len(logged_in.requests)
     assert push(trained, REPO) == 0

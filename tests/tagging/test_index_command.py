@@ -14,7 +14,7 @@ from ram_hf.tagging import reader
 from ram_hf.tagging.feature_encoder import FeatureEncoder
 from ram_hf.tagging.index import ImageIndex, IndexedImage
 from ram_hf.tagging.index_changes import FoundFile, find_changes
-from tests.faults.fork_server import tree
+from tests.fork_server import tree
 
 from .hostile import photograph, save_photographs
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from ram_hf.cli import main
-from tests.faults.fork_server import tree
+from tests.fork_server import tree
 
 from .hostile import photograph
 

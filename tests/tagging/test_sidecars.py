@@ -4,10 +4,11 @@ import pytest
 
 from ram_hf.tagging.outputs import TaggedImage, TagOptions
 from ram_hf.tagging.sidecars import TextSidecars, XmpSidecars
+from ram_hf.tagging.vocabulary import Vocabulary
 
 from .test_xmp import XMP, keywords
 
-OPTIONS = TagOptions(("dog", "cat", "owl", "red car"), None, 0.1)
+OPTIONS = TagOptions(Vocabulary.of(["dog", "cat", "owl", "red car"]), None, 0.1)
 
 
 def tagged(path, *labels) -> TaggedImage:
@@ -171,7 +172,7 @@ def test_going_on_with_two_pictures_of_one_caption_equals_one_run(tmp_path):
 
 
 def test_xmp_of_other_options(tmp_path):
-    other = OPTIONS._replace(labels=("owl", "fox"))
+    other = OPTIONS._replace(vocabulary=Vocabulary.of(["owl", "fox"]))
     images = [tagged(tmp_path / "a.jpg", "dog"), tagged(tmp_path / "b.jpg", "cat")]
     paths = [image.path for image in images]
     XmpSidecars(paths, OPTIONS).write(images)

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ram_hf.tagging.outputs import TaggedImage, TagOptions
+from ram_hf.tagging.vocabulary import Vocabulary
 from ram_hf.tagging.writers import make_writer
 
-OPTIONS = TagOptions(("dog", "rød, bil", "tree"), 2, None)
+OPTIONS = TagOptions(Vocabulary.of(["dog", "rød, bil", "tree"]), 2, None)
 PICTURES = [
     TaggedImage("a.jpg", [{"label": "dog", "score": 0.123456789}, {"label": "rød, bil", "score": 1e-7}]),
     TaggedImage('new\nline "and", comma.jpg', [{"label": "tree", "score": 1.0}, {"label": "dog", "score": 0.0}]),

@@ -291,6 +291,49 @@ def test_words_come_to_each_list_that_some_program_reads(lists, expected, tmp_pa
             assert read_by_exiv2(tmp_path / "a.xmp", names[name][1]).strip() == ", ".join(words)
 
 
+ABOVE = {"pug": ("animal", "dog"), "dog": ("animal",), "AC/DC": ("band",)}
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        (
+            "",
+            {
+                "subject": ["pug", "dog", "animal", "AC/DC", "band"],
+                "hierarchicalSubject": ["animal|dog|pug", "band|AC/DC"],
+                "TagsList": ["animal/dog/pug", "AC/DC", "band"],
+            },
+        ),
+        (SUBJECT, {"subject": ["Rome", "pug", "dog", "animal", "AC/DC", "band"]}),
+        (
+            HIERARCHICAL.replace("Places|Rome", "Tiere|dog"),
+            {
+                "hierarchicalSubject": ["Tiere|dog", "animal|dog|pug", "band|AC/DC"],
+                "subject": ["pug", "dog", "animal", "AC/DC", "band"],
+            },
+        ),
+        (
+            SUBJECT + TAGS_LIST.replace("Places/Rome", "pets/pug"),
+            {
+                "subject": ["Rome", "pug", "dog", "animal", "AC/DC", "band"],
+                "TagsList": ["pets/pug", "animal/dog", "AC/DC", "band"],
+            },
+        ),
+    ],
+    ids=["new lists", "no levels", "below another word", "where somebody put it"],
+)
+def test_words_stand_below_others_where_a_list_has_levels(lists, expected, tmp_path):
+    packet = in_rdf(f'<rdf:Description rdf:about="" {RATING}>{lists}</rdf:Description>').encode()
+    words = ["pug", "dog", "animal", "AC/DC", "band"]
+    new = add_keywords(packet, words, above=ABOVE)
+    assert words_of(new) == expected
+    assert add_keywords(new, words, above=ABOVE) == new
+    (tmp_path / "a.xmp").write_bytes(new)
+    if shutil.which("exiv2") and "TagsList" in expected:
+        assert read_by_exiv2(tmp_path / "a.xmp", "Xmp.digiKam.TagsList").strip() == ", ".join(expected["TagsList"])
+
+
 def test_a_new_packet_has_the_lists_that_all_programs_read():
     assert words_of(add_keywords(None, ["dog"])) == {"subject": ["dog"], "TagsList": ["dog"]}
     assert words_of(add_keywords(None, [])) == {}

@@ -120,9 +120,3 @@ def start_training(config: Path, *, processes: int = 1) -> subprocess.Popen:
         env=environment,
         start_new_session=True,
     )
-
-
-def run_training(config: Path, *, processes: int = 1) -> tuple[int, str]:
-    process = start_training(config, processes=processes)
-    output, _ = process.communicate(timeout=300)
-    return process.returncode, output

@@ -1,5 +1,6 @@
 """Whole runs, most of them in processes of their own, as a user starts them."""
 
+import fcntl
 import json
 import signal
 import time
@@ -20,7 +21,7 @@ from ram_hf.training.arguments import RamTrainingArguments
 from ram_hf.training.checkpoints import find_newest, load_checkpoint
 from ram_hf.training.loop import train
 from ram_hf.training.optimization import make_optimizers
-from tests.training.conftest import run_training, start_training, write_config, write_shards
+from tests.training.conftest import start_training, write_config, write_shards
 
 
 def logged(folder) -> list[dict]:
@@ -49,17 +50,32 @@ def kill_at(config, folder, step: int, *, processes: int = 1, number=signal.SIGK
     return process.returncode, output
 
 
+def run_in_two(config) -> None:
+    process = start_training(config, processes=2)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     """Final weights of runs that were never interrupted, by what distinguishes them."""
     return {}
 
 
-def final_weights(options, folder, unbroken, key, **overrides):
+def run_alone(server, config) -> str:
+    """A run of one process to its end; returns what it said."""
+    run = server.run(["train", "--config", config], config.parent)
+    assert run.status == 0, run.said
+    return run.said
+
+
+def final_weights(server, options, folder, unbroken, key, **overrides):
     if key not in unbroken:
         config = write_config({**options, "output_dir": str(folder), **overrides}, folder.with_suffix(".yaml"))
-        status, output = run_training(config, processes=key[0])
-        assert status == 0, output
+        if key[0] == 1:
+            run_alone(server, config)
+        else:
+            run_in_two(config)
         unbroken[key] = load_file(folder / "model.safetensors")
     return unbroken[key]
 
@@ -97,8 +113,8 @@ def test_a_run_trains_logs_evaluates_and_saves(options):
 @pytest.mark.slow
 @pytest.mark.parametrize("streaming", [True, False], ids=["streamed", "map-style"])
 @pytest.mark.parametrize("step", [4, 8])
-def test_killed_and_resumed_is_bit_identical(options, tmp_path, unbroken, streaming, step):
-    expected = final_weights(options, tmp_path / "whole", unbroken, (1, streaming), streaming=streaming)
+def test_killed_and_resumed_is_bit_identical(server, options, tmp_path, unbroken, streaming, step):
+    expected = final_weights(server, options, tmp_path / "whole", unbroken, (1, streaming), streaming=streaming)
     config = write_config({**options, "streaming": streaming}, tmp_path / "run.yaml")
     folder = tmp_path / "run"
     kill_at(config, folder, step)
@@ -106,9 +122,7 @@ def test_killed_and_resumed_is_bit_identical(options, tmp_path, unbroken, stream
     done = load_checkpoint(find_newest(folder / "checkpoints")).step
     assert done % 3 == 0
     assert done < 12
-    status, output = run_training(config)
-    assert status == 0, output
-    assert "Going on from" in output
+    assert "Going on from" in run_alone(server, config)
     actual = load_file(folder / "model.safetensors")
     assert actual.keys() == expected.keys()
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
@@ -116,28 +130,27 @@ def test_killed_and_resumed_is_bit_identical(options, tmp_path, unbroken, stream
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_on_two_processes(options, two_shards, tmp_path, unbroken):
+def test_killed_and_resumed_on_two_processes(server, options, two_shards, tmp_path, unbroken):
     options["dataset"] = str(two_shards)
-    expected = final_weights(options, tmp_path / "whole", unbroken, (2, True))
+    expected = final_weights(server, options, tmp_path / "whole", unbroken, (2, True))
     config = write_config(options, tmp_path / "run.yaml")
     kill_at(config, tmp_path / "run", 7, processes=2)
-    status, output = run_training(config, processes=2)
-    assert status == 0, output
+    run_in_two(config)
     actual = load_file(tmp_path / "run" / "model.safetensors")
     for name, value in expected.items():
         torch.testing.assert_close(actual[name], value, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_saves_and_goes_on(options, tmp_path, unbroken):
-    expected = final_weights(options, tmp_path / "whole", unbroken, (1, True), streaming=True)
+def test_an_interrupted_run_saves_and_goes_on(server, options, tmp_path, unbroken):
+    expected = final_weights(server, options, tmp_path / "whole", unbroken, (1, True), streaming=True)
     config = write_config({**options, "save_steps": 1000}, tmp_path / "run.yaml")
     status, output = kill_at(config, tmp_path / "run", 5, number=signal.SIGINT)
     assert status == 130, output
     assert "run the same command again to go on" in output
     assert "Traceback" not in output
     assert load_checkpoint(find_newest(tmp_path / "run" / "checkpoints")).step >= 5
-    assert run_training(config)[0] == 0
+    run_alone(server, config)
     actual = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
@@ -416,6 +429,20 @@ def test_sharded_training_is_refused(options, monkeypatch):
     monkeypatch.setattr("ram_hf.training.accelerators._SHARDED", (DistributedType.NO,))
     with pytest.raises(ValueError, match="Accelerate is configured for NO, but a run keeps the whole model"):
         train(RamTrainingArguments(**options))
+
+
+def test_what_a_killed_run_had_begun_to_write_is_removed(options):
+    folder = Path(options["output_dir"])
+    begun = [folder / ".ram_hf-1-0.unfinished", folder / "best" / ".ram_hf-1-7.unfinished"]
+    for path in begun:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with begun[0].open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        train(RamTrainingArguments(**{**options, "max_steps": 1}))
+        assert [path.exists() for path in begun] == [True, False]  # another process writes the first
+    train(RamTrainingArguments(**{**options, "max_steps": 2}))
+    assert not begun[0].exists()
 
 
 def test_two_runs_do_not_share_a_folder(options):

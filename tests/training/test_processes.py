@@ -94,40 +94,46 @@ def test_real_pictures_come_exactly_once_an_epoch(shared_dir, tmp_path, processe
     check_rows(run_script(tmp_path, path, "file_name", processes), names)
 
 
-def launch(options, folder, processes) -> subprocess.CompletedProcess:
-    """`accelerate launch` on the CPU, with gloo; without a configuration it would start one process alone there."""
+def launch(options, folder, accelerate) -> tuple[int, str]:
+    """`accelerate launch` on the CPU, with gloo; returns the exit status and what was said."""
     config = write_config(options, folder / "launched.yaml")
-    accelerate = ROOT / "configs" / "accelerate" / ("single.yaml" if processes == 1 else "cpu.yaml")
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate)]
-    launcher += ["--num_processes", str(processes), "--main_process_port", "0"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+    launcher += ["--config_file", str(ROOT / "configs" / "accelerate" / accelerate), "--main_process_port", "0"]
     command = [*launcher, "-m", "ram_hf.train", "--config", str(config)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
-def test_another_number_of_processes_is_refused_and_the_same_goes_on(options, tmp_path, first, second):
+def test_another_number_of_processes_is_refused_and_the_same_goes_on(server, options, tmp_path, first, second):
+    def run(processes, **changes) -> tuple[int, str]:
+        if processes == 2:
+            return launch({**options, **changes}, tmp_path, "cpu.yaml")
+        run = server.run(["train", "--config", write_config({**options, **changes}, tmp_path / "run.yaml")], folder)
+        return run.status, run.said
+
     folder = tmp_path / "run"
-    begun = launch({**options, "max_steps": 3}, tmp_path, first)
-    assert begun.returncode == 0, begun.stderr[-3000:]
+    status, said = run(first, max_steps=3)
+    assert status == 0, said[-3000:]
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    refused = launch({**options, "max_steps": 6}, tmp_path, second)
-    assert refused.returncode != 0
-    assert f"was written by {first} process(es), not {second}" in refused.stderr
-    assert f"`accelerate launch --num_processes {first}`" in refused.stderr
+    status, said = run(second, max_steps=6)
+    assert status != 0
+    assert f"was written by {first} process(es), not {second}" in said
+    assert f"`accelerate launch --num_processes {first}`" in said
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
-    again = launch({**options, "max_steps": 6}, tmp_path, first)
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert "Going on from" in again.stderr
-    assert f"on {first} process(es)" in again.stderr
+    status, said = run(first, max_steps=6)
+    assert status == 0, said[-3000:]
+    assert "Going on from" in said
+    assert f"on {first} process(es)" in said
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_accelerate_launch_trains_on_real_pictures(shared_dir, options, tmp_path):
+def test_accelerate_launch_trains_on_real_pictures(server, shared_dir, options, tmp_path):
     """`accelerate launch` with one process and with two: the loss falls, and GZSL numbers are there."""
     parquet = shared_dir / "coco128" / "train.parquet"
     options |= {
@@ -143,20 +149,9 @@ def test_accelerate_launch_trains_on_real_pictures(shared_dir, options, tmp_path
     }
     for processes, config in ((1, "single.yaml"), (2, "cpu.yaml")):
         options["output_dir"] = str(tmp_path / f"run{processes}")
-        path = write_config(options, tmp_path / f"{processes}.yaml")
-        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
-        command = [
-            *launcher,
-            str(ROOT / "configs" / "accelerate" / config),
-            "-m",
-            "ram_hf.train",
-            "--config",
-            str(path),
-        ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-        assert result.returncode == 0, result.stderr[-3000:]
-        assert f"on {processes} process(es)" in result.stdout + result.stderr
+        status, said = launch(options, tmp_path, config)
+        assert status == 0, said[-3000:]
+        assert f"on {processes} process(es)" in said
         rows = [json.loads(line) for line in (tmp_path / f"run{processes}" / "metrics.jsonl").read_text().splitlines()]
         losses = [row["loss"] for row in rows if "loss" in row]
         assert min(losses[-2:]) < losses[0]
@@ -166,8 +161,8 @@ def test_accelerate_launch_trains_on_real_pictures(shared_dir, options, tmp_path
         labels = tmp_path / "seen.txt", tmp_path / "unseen.txt"
         for file, key in zip(labels, ("seen_labels", "unseen_labels"), strict=True):
             file.write_text("\n".join(options[key]))
-        command = [sys.executable, "-m", "ram_hf", "evaluate", options["output_dir"], str(parquet), "--split", "train"]
-        command += ["--seen", str(labels[0]), "--unseen", str(labels[1]), "--json", str(tmp_path / "report.json")]
-        subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+        words = ["evaluate", options["output_dir"], parquet, "--split", "train", "--seen", labels[0]]
+        done = server.run([*words, "--unseen", labels[1], "--json", tmp_path / "report.json"], tmp_path)
+        assert done.status == 0, done.said
         report = json.loads((tmp_path / "report.json").read_text())
         assert report["gzsl"]["mAP"] == rows[-1]["gzsl/mAP"]

@@ -1,11 +1,12 @@
 """Runs `ram-hf` again and again in processes of its own, without paying for the imports each time.
 
-A server has imported everything and computed nothing (threads would not come along); each run is a fork of it, which
-does all that a command line does but import: read arguments, load, lock, write. A run can be killed at the n-th change
-that it makes below a folder (before a file is opened for writing, renamed, removed, ...), or at any time, and be given
-a limit of file sizes.
+A server has imported everything and loaded a model, and started no thread (none would come along). Each run is a fork,
+which does all that a command line does but import: read arguments, load, lock, write. A run can be killed at any time
+or at the n-th change that it makes below a folder (before a file is opened for writing, renamed, removed, ...), and be
+given a limit of file sizes.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -14,11 +15,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link", "shutil.rmtree"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
@@ -40,8 +42,10 @@ class ForkServer:
     """
 
     def __init__(self, *, alone: bool = False):
-        command = [sys.executable, "-m", "tests.faults.fork_server"]
+        command = [sys.executable, "-m", "tests.fork_server"]
+        self._home = tempfile.TemporaryDirectory(prefix="ram_hf-home-")
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1", "PYTHONPATH": str(ROOT)}
+        environment |= {"HF_HOME": self._home.name, "HF_HUB_OFFLINE": "1"}
         self._process = subprocess.Popen(
             ["unshare", "-rm", *command] if alone else command,
             stdin=subprocess.PIPE,
@@ -55,6 +59,7 @@ class ForkServer:
     def close(self) -> None:
         self._process.stdin.close()
         self._process.wait(timeout=60)
+        self._home.cleanup()
 
     def ask(self, **request: Any) -> Any:
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -66,16 +71,18 @@ class ForkServer:
         argv: list[str],
         folder: Path,
         *,
+        cwd: Path = ROOT,
         kill_at: int | None = None,
         kill_after: float | None = None,
         most_bytes: int | None = None,
     ) -> Run:
-        """Run `ram-hf`, counting its changes below `folder`; killed at one of them, or after some seconds."""
+        """Run `ram-hf` in `cwd`, counting its changes below `folder`; killed at one of them, or after some seconds."""
         return Run(
             *self.ask(
                 do="run",
                 argv=list(map(str, argv)),
                 folder=str(folder),
+                cwd=str(cwd),
                 kill_at=kill_at,
                 kill_after=kill_after,
                 most_bytes=most_bytes,
@@ -101,6 +108,10 @@ def serve() -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever prints, prints elsewhere
     _import_everything()
+    threads = os.listdir("/proc/self/task")
+    _load_once()
+    assert os.listdir("/proc/self/task") == threads, "a fork takes none along of the threads that a model started"
+    gc.freeze()  # or whatever collects in a run would walk through all that is here
     print(json.dumps("ready"), file=replies, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -131,7 +142,24 @@ def _import_everything() -> None:
     teacher.EfficientNetLite0 = lambda size: ColourTeacher()  # the real one is a package of its own, and slow
 
 
-def _run(argv, folder, kill_at, kill_after, most_bytes) -> Run:
+def _load_once() -> None:
+    """What transformers works out at the first model that it loads, and remembers, takes longer than a small model."""
+    from tqdm import tqdm
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from ram_hf import RamModel, RamProcessor
+    from ram_hf.pretrained import load_model
+    from tests.conftest import make_config, make_tokenizer
+
+    tqdm.monitor_interval = 0  # it would watch each bar from a thread
+
+    with tempfile.TemporaryDirectory() as folder:
+        RamModel(make_config()).save_pretrained(folder)
+        RamProcessor(CLIPImageProcessorPil(size={"height": 32, "width": 32}), make_tokenizer()).save_pretrained(folder)
+        load_model(folder)
+
+
+def _run(argv, folder, cwd, kill_at, kill_after, most_bytes) -> Run:
     log = Path("/tmp") / f"ram_hf-run-{os.getpid()}.txt"
     log.touch()
     counted, count = os.pipe()
@@ -139,7 +167,7 @@ def _run(argv, folder, kill_at, kill_after, most_bytes) -> Run:
     pid = os.fork()
     if pid == 0:
         os.close(counted)
-        _be_the_run(argv, folder, kill_at, most_bytes, log, count)
+        _be_the_run(argv, folder, cwd, kill_at, most_bytes, log, count)
     os.close(count)
     if kill_after is not None:
         time.sleep(kill_after)
@@ -152,12 +180,13 @@ def _run(argv, folder, kill_at, kill_after, most_bytes) -> Run:
     return Run(os.waitstatus_to_exitcode(status), said, changes, time.monotonic() - begun)
 
 
-def _be_the_run(argv, folder, kill_at, most_bytes, log, count) -> None:
+def _be_the_run(argv, folder, cwd, kill_at, most_bytes, log, count) -> None:
     status = 70
     try:
         said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(said, 1)
         os.dup2(said, 2)
+        os.chdir(cwd)
         if most_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
         number = 0

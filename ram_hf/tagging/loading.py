@@ -1,38 +1,36 @@
-"""A model for a command: loaded without the lines that libraries print, on the device that was asked for."""
+"""The model of a command about pictures, without a word from the libraries."""
 
 import warnings
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from huggingface_hub.utils import logging as hub_logging
+from transformers.utils import logging
 
+from ..pretrained import load_model
+from .feature_encoder import feature_fingerprint
+
+if TYPE_CHECKING:
     from ..model.modeling_ram import RamModel
     from ..model.processing_ram import RamProcessor
     from .index import ImageIndex
 
 
-def load_quietly(name_or_path: str) -> tuple["RamModel", "RamProcessor"]:
-    """See [`load_model`]; what goes wrong becomes an error of one line."""
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
+def load_quietly(name: str) -> "tuple[RamModel, RamProcessor]":
+    """A model and its processor; arguments and errors are those of [`load_model`]."""
     logging.disable_progress_bar()  # weights load in a moment, and this is about pictures
-    for library in (logging, hub_logging):
+    for library in (logging, hub_logging):  # what goes wrong becomes an error of one line
         library.set_verbosity_error()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities that matter only where they become errors
-    from ..pretrained import load_model
-
-    return load_model(name_or_path)
+    return load_model(name)
 
 
-def load_for_index(index: "ImageIndex", name: str | None = None) -> tuple["RamModel", "RamProcessor"]:
+def load_for_index(index: "ImageIndex", name: str | None = None) -> "tuple[RamModel, RamProcessor]":
     """The model by which an index was made, or one of another name that computes the same features.
 
     Raises:
         ValueError: when it computes other features.
     """
-    from .feature_encoder import feature_fingerprint
-
     made_by = index.description.model
     model, processor = load_quietly(name or made_by)
     if feature_fingerprint(model, processor) != index.description.fingerprint:
@@ -44,12 +42,12 @@ def load_for_index(index: "ImageIndex", name: str | None = None) -> tuple["RamMo
     return model.eval(), processor
 
 
-def device_of(name: str) -> "str | torch.device":
-    """The device of a name, where "auto" is an accelerator if there is one."""
-    import torch
-
+def pick_device(name: str) -> torch.device:
+    """The device of that name, or of "auto" the fastest one."""
+    if name != "auto":
+        return torch.device(name)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return (accelerator or "cpu") if name == "auto" else name
+    return accelerator or torch.device("cpu")
 
 
-__all__ = ["device_of", "load_for_index", "load_quietly"]
+__all__ = ["load_for_index", "load_quietly", "pick_device"]
