@@ -12,9 +12,9 @@ from torch import Tensor
 from ..model.calibration import Calibration
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
-from ..model.reference_labels import ImageFeatures
-from .index import ImageIndex, StoredFeatures, read_basis
+from .index import ImageIndex, read_basis
 from .sketches import sketched_similarity
+from .stored_scores import global_logits, needs_patches, score_stored
 
 LOOKED_AT = 3000  # images that are looked at in full: the best by what is known of all
 _FULL_AT_ONCE = 500
@@ -42,14 +42,11 @@ class LabelSearch:
 
     def __init__(self, index: ImageIndex, model: RamModel, processor: RamProcessor, *, looked_at: int = LOOKED_AT):
         self._index, self._model, self._processor, self._looked_at = index, model, processor, looked_at
-        calibration = model.config.calibration
-        self._calibration = None if calibration is None else Calibration.from_dict(calibration)
-        if not index.has_patches and self._calibration is not None and self._calibration.evidence_weights[1]:
-            self._calibration = None  # it weighs what this index does not have
+        self._calibration: Calibration | None = None
+        if model.is_calibrated and (index.has_patches or not needs_patches(model)):
+            self._calibration = Calibration.from_dict(model.config.calibration)
         self._basis = torch.from_numpy(read_basis(index.folder, index.description))
-        temperatures = model.temperatures
-        self._global_temperature = float(temperatures.global_temperature.detach())
-        self._local_temperature = float(temperatures.local_temperature.detach())
+        self._local_temperature = float(model.temperatures.local_temperature.detach())
 
     @property
     def gives_probabilities(self) -> bool:
@@ -80,8 +77,7 @@ class LabelSearch:
             label_features: from [`encode`], shape (L, D).
             top: how many images at most.
         """
-        label_embeds = F.normalize(label_features.float(), dim=-1)
-        rough = self._rough_values(label_embeds)
+        rough = self._rough_values(label_features)
         rough[torch.from_numpy(self._index.is_broken())] = -torch.inf
         num_readable = int(rough.isfinite().sum())
         num_chosen = min(max(self._looked_at, top), num_readable)
@@ -95,29 +91,29 @@ class LabelSearch:
             found = [Hit(number, float(np.exp(value))) for number, value in found]
         return found
 
-    def _rough_values(self, label_embeds: Tensor) -> Tensor:
+    def _rough_values(self, label_features: Tensor) -> Tensor:
         """What is known of all images without their patches, (images,): of the kind of [`_values`]."""
         index = self._index
-        global_logits = torch.from_numpy(index.image_embeds()).float() @ label_embeds.T / self._global_temperature
-        local_logits = torch.zeros_like(global_logits)
-        if index.has_patches:
+        logits = global_logits(self._model, torch.from_numpy(index.image_embeds()), label_features)
+        local_logits = torch.zeros_like(logits)
+        if index.has_patches and len(index):
+            label_embeds = F.normalize(label_features.float(), dim=-1)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # that what is mapped cannot be written to
                 parts = [
                     sketched_similarity(torch.from_numpy(part), label_embeds, self._basis) for part in index.sketches()
                 ]
-            local_logits = torch.cat(parts) / self._local_temperature if parts else local_logits
-        elif self._calibration is None:
-            return global_logits.sum(dim=1)
-        return self._joined(global_logits, local_logits, torch.from_numpy(index.statistics()))
+            local_logits = torch.cat(parts) / self._local_temperature
+        return self._joined(logits, local_logits, torch.from_numpy(index.statistics()))
 
     def _values(self, numbers: np.ndarray, label_features: Tensor) -> Tensor:
         """The logarithm of the probability of images, or their logits, (images,)."""
         values = []
         for start in range(0, len(numbers), _FULL_AT_ONCE):
-            features = image_features(self._index.features(numbers[start : start + _FULL_AT_ONCE]))
-            output = self._model.score_stored(features, label_features, labels_at_once=label_features.shape[0])
-            values.append(self._joined(output.global_logits, output.local_logits, features.statistics))
+            stored = self._index.features(numbers[start : start + _FULL_AT_ONCE])
+            output = score_stored(self._model, stored, label_features, labels_at_once=label_features.shape[0])
+            statistics = torch.from_numpy(stored.statistics)
+            values.append(self._joined(output.global_logits, output.local_logits, statistics))
         return torch.cat(values)
 
     def _joined(self, global_logits: Tensor, local_logits: Tensor, statistics: Tensor) -> Tensor:
@@ -127,9 +123,4 @@ class LabelSearch:
         return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log().sum(dim=1)
 
 
-def image_features(stored: StoredFeatures) -> ImageFeatures:
-    """What the model takes, of what an index with patches holds."""
-    return ImageFeatures(*(torch.from_numpy(getattr(stored, name)) for name in ImageFeatures._fields))
-
-
-__all__ = ["LOOKED_AT", "Hit", "LabelSearch", "image_features"]
+__all__ = ["LOOKED_AT", "Hit", "LabelSearch"]

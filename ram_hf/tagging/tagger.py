@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
 from ..model.regions import heat_map
+from .index import StoredFeatures
 from .reader import SquareSize
+from .stored_scores import needs_patches, score_stored
 from .vocabulary import Vocabulary
 
 _NAMES_AT_ONCE = 1024
@@ -78,9 +80,22 @@ class Tagger:
         """
         if not pixels:
             return []
-        output = self._match(pixels)
-        plans = output.transport_plan.float().cpu().numpy() if self.with_heat_maps else [None] * len(pixels)
-        return [self._tags(*of_one) for of_one in zip(_scores_of(output), plans, strict=True)]
+        return self._report(self._match(pixels))
+
+    @torch.inference_mode()
+    def tag_stored(self, stored: StoredFeatures) -> list[list[dict[str, Any]]]:
+        """Tag images of which an index has the features; returns what calling the tagger does."""
+        features, device = self._label_features, self._label_features.device
+        output = score_stored(self.model, stored, features, device, output_transport_plan=self.with_heat_maps)
+        return self._report(output)
+
+    def _report(self, output: Any) -> list[list[dict[str, Any]]]:
+        plans = output.transport_plan.float().cpu().numpy() if self.with_heat_maps else None
+        scores = _scores_of(output)
+        return [
+            self._tags(*of_one)
+            for of_one in zip(scores, [None] * len(scores) if plans is None else plans, strict=True)
+        ]
 
     @torch.inference_mode()
     def score(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
@@ -103,6 +118,26 @@ class Tagger:
             if plan is not None and column is not None:
                 tag["heat_map"] = heat_map(plan[:, column], grid=self.model.config.patch_grid())
         return tags
+
+
+def refuse_stored(model: RamModel, *, has_patches: bool, with_heat_maps: bool) -> None:
+    """Refuse to tag from an index what takes more than it has.
+
+    Raises:
+        ValueError: when the model is not calibrated, or the index lacks the patches that probabilities or heat maps
+            are made of.
+    """
+    if not model.is_calibrated:
+        raise ValueError(
+            "This model is not calibrated: its scores are of a picture and the whole list of labels together, and an "
+            "index has no pictures. `ram-hf calibrate` gives it probabilities, which an index can answer."
+        )
+    if not has_patches and (with_heat_maps or needs_patches(model)):
+        raise ValueError(
+            "The index has no patches, of which this model's probabilities are made"
+            + " and heat maps are drawn" * with_heat_maps
+            + ". `ram-hf search` ranks pictures without them; for tags make an index without `--without-patches`."
+        )
 
 
 def candidate_features(
@@ -150,4 +185,4 @@ def _joined(features: Tensor) -> Tensor:
     return (direction * lengths.mean()).to(features.dtype)
 
 
-__all__ = ["Tagger", "candidate_features", "encode_names"]
+__all__ = ["Tagger", "candidate_features", "encode_names", "refuse_stored"]

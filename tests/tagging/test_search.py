@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from ram_hf.cli import main
 from ram_hf.tagging.feature_encoder import FeatureEncoder
 from ram_hf.tagging.index import ImageIndex, IndexDescription, IndexedImage, IndexWriter, StoredFeatures
-from ram_hf.tagging.search import LabelSearch, image_features
+from ram_hf.tagging.search import LabelSearch
 from ram_hf.tagging.sketches import sketch_patches
+from ram_hf.tagging.stored_scores import score_stored
 
 from .hostile import photograph
 
@@ -128,6 +129,6 @@ def test_without_patches(indexes, calibrated_model, tiny_processor, computed):
     with torch.no_grad():
         features = ImageIndex(indexes["patches"].folder).features(np.array(numbers))
         search = LabelSearch(indexes["small"], model, tiny_processor)
-        expected = model.score_stored(image_features(features), search.encode(["dog"])).probabilities[:, 0]
+        expected = score_stored(model, features, search.encode(["dog"])).probabilities[:, 0]
     assert search.gives_probabilities  # of evidence that the index has
     check(search.best(search.encode(["dog"]), 99), numbers, expected, 1e-4)
