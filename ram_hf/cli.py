@@ -19,6 +19,8 @@ from .model.suggestions import did_you_mean
 COMMANDS = {
     "tag": ("ram_hf.tagging.command", "tag files and folders with any list of labels"),
     "train": ("ram_hf.training.command", "train on a dataset (in several processes: accelerate launch)"),
+    "index": ("ram_hf.tagging.index_command", "encode pictures once, to search and tag them without opening them"),
+    "search": ("ram_hf.tagging.search_command", "find the pictures of an index that show what a text says"),
     "evaluate": ("ram_hf.evaluation.command", "judge a model on a dataset"),
     "calibrate": ("ram_hf.evaluation.calibrate_command", "give a model probabilities, fitted to a dataset"),
     "prepare": ("ram_hf.data.command", "turn pictures and annotations on disk into shards"),

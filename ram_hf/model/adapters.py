@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPModel, PreTrainedConfig
 from transformers.utils import cached_file
 
@@ -104,13 +104,13 @@ def load_joined(
     return model, info
 
 
-def fingerprint(clip: CLIPModel) -> str:
-    """What tells the weights of one CLIP from those of any other: names, shapes, types, and a sum of each one's bits.
+def fingerprint(model: nn.Module) -> str:
+    """What tells the weights of one model from those of any other: names, shapes, types, and a sum of each one's bits.
 
     The sums are of integers, so they are the same on every device, and cost what reading the weights costs.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(clip.state_dict().items()):
+    for name, tensor in sorted(model.state_dict().items()):
         bits = tensor.detach().reshape(-1).contiguous().view(torch.int16).sum(dtype=torch.int64).item()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {bits}\n".encode())
     return digest.hexdigest()

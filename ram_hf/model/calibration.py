@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .suggestions import did_you_mean
 
+NOT_CALIBRATED = "This model is not calibrated, so it has no probabilities: see `ram-hf calibrate`."
 # The names that a threshold can be asked for by.
 BEST_F1 = "best-f1"
 
@@ -158,4 +159,4 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-__all__ = ["BEST_F1", "Calibration", "shift_odds"]
+__all__ = ["BEST_F1", "NOT_CALIBRATED", "Calibration", "shift_odds"]

@@ -131,6 +131,11 @@ def _identified(file: BinaryIO) -> ImageFile.ImageFile:
     raise UnidentifiedImageError
 
 
+def size_in_header(file: BinaryIO) -> tuple[int, int]:
+    """Width and height of an image as its file says, without decoding it, and not turned upright."""
+    return _identified(file).size
+
+
 def _reduce(image: ImageFile.ImageFile, draft_size: int | None) -> None:
     """Ask for fewer pixels, where a JPEG can give fewer; refuse more than anybody's memory holds."""
     width, height = image.size
@@ -254,6 +259,7 @@ __all__ = [
     "decode_image",
     "image_from_array",
     "known_formats",
+    "size_in_header",
     "to_rgb",
     "upright_rgb",
 ]

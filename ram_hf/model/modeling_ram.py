@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .adapters import leaving_out_clip, load_joined
 from .bundled import find_bundled
-from .calibration import Calibration
+from .calibration import NOT_CALIBRATED, Calibration
 from .checkpoint_kind import load_clip, refuse_missing_folder
 from .configuration_ram import RamConfig, check_field_names
 from .image_encoder import EncodedImages, ImageEncoder
@@ -40,7 +40,14 @@ from .matching import MatchingTemperatures, match_patches
 from .optimal_transport import teacher_cost
 from .own_weight import own_weight
 from .pushing import PushesCard
-from .reference_labels import ImageFeatures, ReferenceLabels, Scales, describe_images, label_evidence
+from .reference_labels import (
+    LABELS_AT_ONCE,
+    ImageFeatures,
+    ReferenceLabels,
+    Scales,
+    describe_images,
+    label_evidence,
+)
 
 # Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike;
 # the published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
@@ -494,6 +501,17 @@ class RamModel(RamPreTrainedModel):
         """Whether the model gives probabilities."""
         return self.reference is not None and self.config.calibration is not None
 
+    @property
+    def calibration(self) -> Calibration:
+        """What makes probabilities of the model's evidence.
+
+        Raises:
+            ValueError: when the model is not calibrated.
+        """
+        if not self.is_calibrated:
+            raise ValueError(NOT_CALIBRATED)
+        return Calibration.from_dict(self.config.calibration or {})
+
     def set_reference_labels(self, names: Sequence[str], label_features: Tensor) -> None:
         """Set the labels that images are read with when labels are to be judged each by itself.
 
@@ -535,7 +553,12 @@ class RamModel(RamPreTrainedModel):
         return self._read_with_reference(streams, pixel_values)
 
     def score_stored(
-        self, features: ImageFeatures, label_features: Tensor, *, output_transport_plan: bool = False
+        self,
+        features: ImageFeatures,
+        label_features: Tensor,
+        *,
+        output_transport_plan: bool = False,
+        labels_at_once: int = LABELS_AT_ONCE,
     ) -> RamOutput:
         """Judge labels, each by itself, for images that were encoded before.
 
@@ -546,6 +569,8 @@ class RamModel(RamPreTrainedModel):
             features: from [`encode_images`].
             label_features: from [`get_label_features`], shape (L, D).
             output_transport_plan: return the plan (B, P, L) as well, whose columns are each label's own.
+            labels_at_once: how many are computed side by side. Fewer than that cost as much; the bits are the same
+                for the same number.
 
         Returns:
             [`RamOutput`] with `global_logits`, `local_logits`, `label_embeds`, and, where the model is calibrated,
@@ -564,10 +589,11 @@ class RamModel(RamPreTrainedModel):
             self.config,
             self._scales(reference.device),
             output_transport_plan=output_transport_plan,
+            labels_at_once=labels_at_once,
         )
         probabilities = None
         if self.config.calibration is not None:
-            probabilities = Calibration.from_dict(self.config.calibration).probabilities(
+            probabilities = self.calibration.probabilities(
                 evidence.global_logits, evidence.local_logits, features.statistics
             )
         return RamOutput(
@@ -643,7 +669,7 @@ class RamModel(RamPreTrainedModel):
         if output_probabilities is None:
             output_probabilities = self.is_calibrated and not self.training
         elif output_probabilities and not self.is_calibrated:
-            raise ValueError("This model is not calibrated, so it has no probabilities: see `ram-hf calibrate`.")
+            raise ValueError(NOT_CALIBRATED)
         teach = labels is not None and self.training and self.config.teacher_weight > 0
         check_label_source(input_ids, label_features, teach=teach)
         vision_record, text_record = (

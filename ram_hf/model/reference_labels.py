@@ -13,7 +13,7 @@ from .optimal_transport import cost_from_similarity, patch_marginal_from_similar
 
 # Candidates are matched in blocks of this many, the last one filled up: how a matrix product rounds depends on its
 # shape, and a label's probability must not depend on how many others there are.
-_LABELS_AT_ONCE = 64
+LABELS_AT_ONCE = 64
 # Without gradients images are matched in pieces: 256 MiB of float32 for each of the few tensors as large as the plan.
 _PLAN_ENTRIES_AT_ONCE = 2**26
 # A candidate whose features point this near to a reference label's is that label, encoded again.
@@ -111,6 +111,7 @@ def label_evidence(
     scales: Scales,
     *,
     output_transport_plan: bool = False,
+    labels_at_once: int = LABELS_AT_ONCE,
 ) -> LabelEvidence:
     r"""What speaks for each label, each as if it were the only one asked for.
 
@@ -125,14 +126,16 @@ def label_evidence(
         config: the numbers of the transport problem.
         scales: CLIP's factor and the temperatures.
         output_transport_plan: return the columns as well.
+        labels_at_once: labels of a block; the last is filled up, so that bits depend on this number alone, and one
+            label alone costs as much as a block.
     """
     num_labels = label_embeds.shape[0]
     with torch.autocast(label_embeds.device.type, enabled=False):
         label_embeds, reference_embeds = label_embeds.float(), reference_embeds.float()
-        padding = -num_labels % _LABELS_AT_ONCE
+        padding = -num_labels % labels_at_once
         padded = torch.cat([label_embeds, label_embeds.new_zeros(padding, label_embeds.shape[1])])
         blocks = []
-        for block in padded.split(_LABELS_AT_ONCE):
+        for block in padded.split(labels_at_once):
             is_reference = is_same_label(block, reference_embeds).any(dim=1)
             local, columns = _local_evidence(features, block, is_reference, config, scales, output_transport_plan)
             image_embeds = features.image_embeds.float()
@@ -206,6 +209,7 @@ def _images_at_once(patch_embeds: Tensor, num_labels: int) -> tuple[Tensor, ...]
 
 
 __all__ = [
+    "LABELS_AT_ONCE",
     "ImageFeatures",
     "LabelEvidence",
     "ReferenceLabels",

@@ -4,10 +4,11 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..option_types import path, path_or_id, whole_number
 from .score_options import add_score_arguments, scoring_of
@@ -18,18 +19,20 @@ if TYPE_CHECKING:
     from .outputs import Output, TaggedImage, TagOptions
     from .paths import FoundImages
     from .reader import ReadImage
+    from .stored_images import StoredImage, StoredImages
     from .tagger import Tagger
     from .vocabulary import Vocabulary
 
+_DEFAULT_MODEL = "ram-tiny"
 _FEW = 8  # pictures, which need no bar
-_SHOWN_FAILURES = 10
 
 _DESCRIPTION = """\
 Tag pictures with any list of label names.
 
 PATHS are files, folders (searched with all below them), globs, or - for a list of
-names on standard input, one a line or NUL-separated (find ... -print0). Unless they
-go to files (--output, --sidecar), the tags are printed: in columns on a terminal,
+names on standard input, one a line or NUL-separated (find ... -print0); or one index
+of `ram-hf index`, whose pictures are tagged without being opened. Unless the tags go
+to files (--output, --sidecar), the tags are printed: in columns on a terminal,
 elsewhere one line PATH<TAB>LABEL<TAB>SCORE for each tag.
 """
 _EPILOG = """\
@@ -45,6 +48,7 @@ examples:
   ram-hf tag photos --labels-file labels.txt --output tags.jsonl --resume
   ram-hf tag photos --labels-file labels.yaml --threshold 0.2 --sidecar xmp
   find . -name '*.jpg' -print0 | ram-hf tag - --labels "cat, dog" --top-k 1
+  ram-hf tag pictures.index --labels-file labels.txt --output tags.jsonl
 """
 
 
@@ -77,9 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tags.add_argument(
         "--model",
         type=path_or_id,
-        default="ram-tiny",
         metavar="ID",
-        help="a RAM or any CLIP, Hub id or folder (default: ram-tiny)",
+        help="a RAM or any CLIP, Hub id or folder (default: ram-tiny, or the index's own)",
     )
     tags.add_argument(
         "--top-k",
@@ -149,18 +152,21 @@ def run(args: argparse.Namespace) -> int:
     from .locks import locked_outputs
     from .outputs import TagOptions
     from .overlay import leave_out_drawn
-    from .paths import find_images
+    from .paths import FoundImages, find_images
     from .scoring import HOW_TO_CALIBRATE, PAPER
 
     # All that can be wrong with the command is found before the model is loaded.
     _refuse_what_has_no_effect(args)
     vocabulary, notes = read_vocabulary(args.labels, args.labels_file, stdin=sys.stdin.buffer)
-    options = TagOptions.of(scoring_of(args, vocabulary), args.top_k)
-    vocabulary = options.vocabulary
     if args.sidecar == "txt":
         _refuse_separators(vocabulary)
-    found = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None, exclude=args.exclude)
+    stored = _open_index(args)
+    if stored is not None:
+        found = FoundImages(stored.paths, Counter(), [])
+    else:
+        found = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None, exclude=args.exclude)
     paths = found.paths
+    options = TagOptions.of(scoring_of(args, _model_name(args, stored), vocabulary), args.top_k)
     sys.stderr.write("".join(f"{note}\n" for note in (*notes, *_idle_options(args, found, options))))
     if args.overlay is not None:
         paths = leave_out_drawn(paths, args.overlay)
@@ -173,7 +179,7 @@ def run(args: argparse.Namespace) -> int:
                 output.refuse_existing(paths)
         todo = _find_work(paths, outputs, args.batch_size)
         try:
-            interrupted, failures = _tag(args, options, outputs, todo)
+            interrupted, failures = _tag(args, options, outputs, todo, stored)
         except BrokenPipeError:  # whoever reads the table has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
@@ -193,6 +199,30 @@ def _refuse_what_has_no_effect(args: argparse.Namespace) -> None:
         raise ValueError("`--sidecar-name` says how .xmp files are called: it needs `--sidecar xmp`.")
     if "-" in args.paths and args.labels_file == Path("-"):
         raise ValueError("Standard input can hold the names of pictures or the labels, not both.")
+
+
+def _open_index(args: argparse.Namespace) -> "StoredImages | None":
+    """The index that is given in the place of pictures."""
+    from .index import is_index
+    from .stored_images import StoredImages, refuse_indexes_among
+
+    if len(args.paths) > 1 or not is_index(args.paths[0]):
+        refuse_indexes_among(args.paths)
+        return None
+    for option, is_given in (("--exclude", args.exclude), ("--strict-pictures", args.strict_pictures)):
+        if is_given:
+            raise ValueError(f"`{option}` is about files, and the pictures of an index are not opened.")
+    if args.score == "paper":
+        raise ValueError(
+            "`--score paper` is of a picture and the whole list of labels together, and an index has no pictures."
+        )
+    return StoredImages(args.paths[0], beside=bool(args.sidecar or args.overlay))
+
+
+def _model_name(args: argparse.Namespace, stored: "StoredImages | None") -> str:
+    if args.model is not None:
+        return str(args.model)
+    return _DEFAULT_MODEL if stored is None else stored.index.description.model
 
 
 def _refuse_separators(vocabulary: "Vocabulary") -> None:
@@ -240,7 +270,11 @@ def _find_work(paths: Sequence[str], outputs: Sequence["Output"], batch_size: in
 
 
 def _tag(
-    args: argparse.Namespace, options: "TagOptions", outputs: Sequence["Output"], work: _Work
+    args: argparse.Namespace,
+    options: "TagOptions",
+    outputs: Sequence["Output"],
+    work: _Work,
+    stored: "StoredImages | None",
 ) -> tuple[bool, list["TaggedImage"]]:
     """Tag the pictures, write what comes of them, and tell how it went.
 
@@ -248,21 +282,18 @@ def _tag(
         Whether it was interrupted, and the pictures that could not be read.
     """
     from ..interruption import stop_signals
-    from .reader import read_ahead
 
     num_done, interrupted = -work.num_again, False
     failures: list[TaggedImage] = []
-    damaged: list[ReadImage] = []
+    damaged: list[ReadImage | StoredImage] = []
     if work.paths:
-        tagger = _make_tagger(args, options)
-        read = read_ahead(
-            work.paths, tagger.square, workers=_num_workers(args, len(work.paths)), ahead=3 * args.batch_size
-        )
+        tagger = _make_tagger(args, options, stored)
+        read = _read(args, tagger, work.paths, stored)
         with stop_signals() as stop_asked, closing(read), _progress_bar(args, work) as progress:
             while batch := list(itertools.islice(read, args.batch_size)):
                 if args.strict_pictures:
-                    batch = [_refused_if_damaged(image) for image in batch]
-                images = _write(_tag_batch(tagger, batch), outputs)
+                    batch = [_refused_if_damaged(image) for image in batch]  # type: ignore[arg-type]
+                images = _write(_tag_batch(tagger, batch, stored), outputs)
                 num_done += len(images)
                 first_new = max(0, len(images) - num_done)
                 failures += [image for image in images[first_new:] if image.error]
@@ -295,18 +326,38 @@ def _refused_if_damaged(image: "ReadImage") -> "ReadImage":
     return image._replace(pixels=None, error=reason, damage=None)
 
 
-def _tag_batch(tagger: "Tagger", batch: Sequence["ReadImage"]) -> Sequence["TaggedImage"]:
+def _read(
+    args: argparse.Namespace, tagger: "Tagger", paths: Sequence[str], stored: "StoredImages | None"
+) -> "Generator[ReadImage | StoredImage, None, None]":
+    from .reader import read_ahead
+
+    if stored is not None:
+        yield from stored.read(paths)
+    else:
+        workers = _num_workers(args, len(paths))
+        yield from read_ahead(paths, tagger.square, workers=workers, ahead=3 * args.batch_size)
+
+
+def _tag_batch(tagger: "Tagger", batch: Sequence[Any], stored: "StoredImages | None") -> Sequence["TaggedImage"]:
     from .outputs import TaggedImage
 
-    tags = iter(tagger([image.pixels for image in batch if image.pixels is not None]))
+    readable = [image for image in batch if image.error is None]
+    if stored is None or not readable:
+        tags = iter(tagger([image.pixels for image in readable]))
+    else:
+        tags = iter(tagger.tag_stored(stored.features(readable)))
     return [TaggedImage(image.path, next(tags) if image.error is None else [], image.error) for image in batch]
 
 
-def _make_tagger(args: argparse.Namespace, options: "TagOptions") -> "Tagger":
-    from .loading import load_quietly, pick_device
-    from .tagger import Tagger
+def _make_tagger(args: argparse.Namespace, options: "TagOptions", stored: "StoredImages | None") -> "Tagger":
+    from .loading import load_for_index, load_quietly, pick_device
+    from .tagger import Tagger, refuse_stored
 
-    model, processor = load_quietly(args.model)
+    if stored is None:
+        model, processor = load_quietly(_model_name(args, stored))
+    else:
+        model, processor = load_for_index(stored.index, args.model)
+        refuse_stored(model, has_patches=stored.index.has_patches, with_heat_maps=args.overlay is not None)
     return Tagger(
         model,
         processor,
@@ -364,26 +415,20 @@ def _prints_table(args: argparse.Namespace) -> bool:
     return not (args.output or args.sidecar or args.resume)
 
 
-def _tell(num_done: int, failures: Sequence["TaggedImage"], damaged: Sequence["ReadImage"], *, left: int) -> None:
+def _tell(
+    num_done: int, failures: Sequence["TaggedImage"], damaged: Sequence["ReadImage | StoredImage"], *, left: int
+) -> None:
+    from .reasons import first_reasons
+
     num_tagged = num_done - len(failures)
     lines = [f"{num_tagged:,} picture{'s' * (num_tagged != 1)} tagged, {len(failures):,} failed"]
-    lines += _first_of([(image.path, image.error or "") for image in failures])
+    lines += first_reasons([(image.path, image.error or "") for image in failures])
     if damaged:
         lines.append(f"{len(damaged):,} damaged, with all pixels there (`--strict-pictures` refuses such)")
-        lines += _first_of([(image.path, image.damage or "") for image in damaged])
+        lines += first_reasons([(image.path, image.damage or "") for image in damaged])
     if left:
         lines.append(f"Interrupted with {left:,} pictures left; the same command with --resume goes on.")
     sys.stderr.write("\n".join(lines) + "\n")
-
-
-def _first_of(reasons: Sequence[tuple[str, str]]) -> list[str]:
-    """A line for each path and what is to say of it; of many the first."""
-    from .paths import printable
-
-    lines = [f"  {printable(path)}: {printable(reason)}" for path, reason in reasons[:_SHOWN_FAILURES]]
-    if len(reasons) > _SHOWN_FAILURES:
-        lines.append(f"  and {len(reasons) - _SHOWN_FAILURES:,} more")
-    return lines
 
 
 __all__ = ["add_arguments", "run"]

@@ -143,7 +143,7 @@ def _never_found(
     from .paths import printable
     from .tagger import Tagger
 
-    options = TagOptions.of(scoring_of(args, vocabulary), args.top_k)
+    options = TagOptions.of(scoring_of(args, args.model, vocabulary), args.top_k)
     tagger = Tagger(
         model,
         processor,

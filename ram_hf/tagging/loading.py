@@ -8,10 +8,12 @@ from huggingface_hub.utils import logging as hub_logging
 from transformers.utils import logging
 
 from ..pretrained import load_model
+from .feature_encoder import feature_fingerprint
 
 if TYPE_CHECKING:
     from ..model.modeling_ram import RamModel
     from ..model.processing_ram import RamProcessor
+    from .index import ImageIndex
 
 
 def load_quietly(name: str) -> "tuple[RamModel, RamProcessor]":
@@ -23,6 +25,23 @@ def load_quietly(name: str) -> "tuple[RamModel, RamProcessor]":
     return load_model(name)
 
 
+def load_for_index(index: "ImageIndex", name: str | None = None) -> "tuple[RamModel, RamProcessor]":
+    """The model by which an index was made, or one of another name that computes the same features.
+
+    Raises:
+        ValueError: when it computes other features.
+    """
+    made_by = index.description.model
+    model, processor = load_quietly(name or made_by)
+    if feature_fingerprint(model, processor) != index.description.fingerprint:
+        other = f"{name!r} computes" if name else "what has that name now computes"
+        raise ValueError(
+            f"The index {str(index.folder)!r} was made by the model {made_by!r}, and {other} other features: name "
+            "that model with `--model`, or make the index again."
+        )
+    return model.eval(), processor
+
+
 def pick_device(name: str) -> torch.device:
     """The device of that name, or of "auto" the fastest one."""
     if name != "auto":
@@ -31,4 +50,4 @@ def pick_device(name: str) -> torch.device:
     return accelerator or torch.device("cpu")
 
 
-__all__ = ["load_quietly", "pick_device"]
+__all__ = ["load_for_index", "load_quietly", "pick_device"]

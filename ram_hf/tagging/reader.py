@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..model.image_decoding import decode_image
+from ..model.image_decoding import decode_image, size_in_header
 from ..model.pixels import squash
 
 MAX_SECONDS = 120  # of one picture, in a worker process
@@ -40,13 +40,15 @@ class SquareSize(NamedTuple):
 class ReadImage(NamedTuple):
     """What came of a file: `pixels` (side, side, 3), uint8; or None and the reason in one line.
 
-    `damage` is None, or what of the file is broken although its pixels are all there.
+    `damage` is None, or what of the file is broken although its pixels are all there. `size` is the width and height
+    of the whole picture, upright.
     """
 
     path: str
     pixels: np.ndarray | None
     error: str | None = None
     damage: str | None = None
+    size: tuple[int, int] = (0, 0)
 
 
 Reading = Generator[ReadImage, None, None]
@@ -84,14 +86,22 @@ def read_square(path: str, size: SquareSize) -> ReadImage:
         # A JPEG keeps at least twice the pixels that are needed each way, which changes scores only slightly.
         damage: list[str] = []
         image = load_image(path, draft_size=2 * size.side, damage=damage)
-        image = squash(image, size.side, size.resample)
-        return ReadImage(path, np.asarray(image), damage="; ".join(dict.fromkeys(damage)) or None)
+        pixels = np.asarray(squash(image, size.side, size.resample))
+        return ReadImage(path, pixels, None, "; ".join(dict.fromkeys(damage)) or None, _whole_size(path, image))
     except MemoryError:
         return ReadImage(path, None, "there is not enough memory to decode it")
     except OSError as error:
         return ReadImage(path, None, error.strerror or _one_line(error))
     except Exception as error:  # decoders of damaged files raise nearly anything
         return ReadImage(path, None, _one_line(error))
+
+
+def _whole_size(path: str, decoded: Image.Image) -> tuple[int, int]:
+    """Width and height of a picture that may have been decoded at a part of its size, and was turned upright."""
+    with open(path, "rb") as file:
+        width, height = size_in_header(file)
+    is_turned = (decoded.width - decoded.height) * (width - height) < 0
+    return (height, width) if is_turned else (width, height)
 
 
 def num_workers_for(num_images: int) -> int:

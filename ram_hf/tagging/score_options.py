@@ -33,8 +33,8 @@ def add_score_arguments(group: "argparse._ArgumentGroup | argparse.ArgumentParse
     )
 
 
-def scoring_of(args: argparse.Namespace, vocabulary: "Vocabulary") -> "Scoring":
-    """What these options come to with the model that they name, of which the configuration alone is read.
+def scoring_of(args: argparse.Namespace, model: str, vocabulary: "Vocabulary") -> "Scoring":
+    """What these options come to with the model of that name, of which the configuration alone is read.
 
     Raises:
         OSError: when there is no such model.
@@ -44,7 +44,7 @@ def scoring_of(args: argparse.Namespace, vocabulary: "Vocabulary") -> "Scoring":
     from .scoring import choose_scoring
 
     return choose_scoring(
-        load_config(args.model),
+        load_config(model),
         vocabulary,
         score=args.score,
         threshold=args.threshold,

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..model.calibration import Calibration, shift_odds
+from ..model.calibration import shift_odds
 from ..model.modeling_ram import RamModel, RamOutput
 from ..model.processing_ram import RamProcessor
-from ..model.reference_labels import ImageFeatures
 from ..model.regions import heat_map
+from .index import StoredFeatures
 from .reader import SquareSize
 from .scoring import PROBABILITY
+from .stored_scores import needs_patches, score_stored
 from .vocabulary import Vocabulary
 
 _NAMES_AT_ONCE = 1024
@@ -63,7 +64,7 @@ class Tagger:
         self._gives_probabilities = model.is_calibrated if score is None else score == PROBABILITY
         self._shift: float | None = None
         if expected_labels is not None:
-            calibration = Calibration.from_dict(model.config.calibration or {})
+            calibration = model.calibration
             self._shift = calibration.prior_shift(expected_labels, len(vocabulary.matched))
         self._label_features = candidate_features(model, processor, vocabulary, label_template)
 
@@ -90,10 +91,20 @@ class Tagger:
         """
         if not pixels:
             return []
-        output = self._match(pixels)
+        return self._report(self._match(pixels))
+
+    @torch.inference_mode()
+    def tag_stored(self, stored: StoredFeatures) -> list[list[dict[str, Any]]]:
+        """Tag images of which an index has the features; returns what calling the tagger does."""
+        features, device = self._label_features, self._label_features.device
+        output = score_stored(self.model, stored, features, device, output_transport_plan=self.with_heat_maps)
+        return self._report(output)
+
+    def _report(self, output: RamOutput) -> list[list[dict[str, Any]]]:
         plan: Any = output.transport_plan
-        plans = plan.float().cpu().numpy() if self.with_heat_maps else [None] * len(pixels)
-        return [self._tags(*of_one) for of_one in zip(self._scores_of(output), plans, strict=True)]
+        scores = self._scores_of(output)
+        plans = plan.float().cpu().numpy() if self.with_heat_maps else [None] * len(scores)
+        return [self._tags(*of_one) for of_one in zip(scores, plans, strict=True)]
 
     @torch.inference_mode()
     def score(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
@@ -104,17 +115,14 @@ class Tagger:
         inputs = self.processor.image_processor(list(pixels), do_resize=False, return_tensors="pt")
         pixel_values = inputs["pixel_values"].to(self._label_features.device)
         if self._gives_probabilities:
-            return self.match_stored(self.model.encode_images(pixel_values))
+            features = self.model.encode_images(pixel_values)
+            return self.model.score_stored(features, self._label_features, output_transport_plan=self.with_heat_maps)
         return self.model(
             pixel_values,
             label_features=self._label_features,
             output_transport_plan=self.with_heat_maps,
             output_probabilities=False,
         )
-
-    def match_stored(self, features: ImageFeatures) -> RamOutput:
-        """The labels matched with images that were encoded before."""
-        return self.model.score_stored(features, self._label_features, output_transport_plan=self.with_heat_maps)
 
     def _scores_of(self, output: RamOutput) -> np.ndarray:
         tensor: Any = output.probabilities if self._gives_probabilities else output.scores
@@ -131,6 +139,26 @@ class Tagger:
             if plan is not None and column is not None:
                 tag["heat_map"] = heat_map(plan[:, column], grid=self.model.config.patch_grid())
         return tags
+
+
+def refuse_stored(model: RamModel, *, has_patches: bool, with_heat_maps: bool) -> None:
+    """Refuse to tag from an index what takes more than it has.
+
+    Raises:
+        ValueError: when the model is not calibrated, or the index lacks the patches that probabilities or heat maps
+            are made of.
+    """
+    if not model.is_calibrated:
+        raise ValueError(
+            "This model is not calibrated: its scores are of a picture and the whole list of labels together, and an "
+            "index has no pictures. `ram-hf calibrate` gives it probabilities, which an index can answer."
+        )
+    if not has_patches and (with_heat_maps or needs_patches(model)):
+        raise ValueError(
+            "The index has no patches, of which this model's probabilities are made"
+            + " and heat maps are drawn" * with_heat_maps
+            + ". `ram-hf search` ranks pictures without them; for tags make an index without `--without-patches`."
+        )
 
 
 def candidate_features(
@@ -171,4 +199,4 @@ def _joined(features: Tensor) -> Tensor:
     return (direction * lengths.mean()).to(features.dtype)
 
 
-__all__ = ["Tagger", "candidate_features", "encode_names"]
+__all__ = ["Tagger", "candidate_features", "encode_names", "refuse_stored"]
