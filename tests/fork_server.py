@@ -131,6 +131,7 @@ def _import_everything() -> None:
     )
     rooms += " data.prepare pretraining.scene_clip pretraining.photo_clip pretraining.photo_rows pretraining.bundling"
     rooms += " tagging.tagger tagging.locks tagging.overlay tagging.writers tagging.sidecars visualize pretrained"
+    rooms += " tagging.loading tagging.index tagging.index_changes tagging.feature_encoder"
     for name in [module for module, _ in cli.COMMANDS.values()] + [f"ram_hf.{room}" for room in rooms.split()]:
         import_module(name)
     import pyarrow.parquet  # noqa: F401

@@ -1,5 +1,6 @@
 """Calibration of a model by its name: loaded, fitted on rows that are opened for it, and written."""
 
+import copy
 import importlib.util
 import json
 import os
@@ -86,6 +87,7 @@ def calibrate(
         if (counted := rows.counted_before(label_set.names)) is not None:
             refuse_nothing(counted, purpose="calibrate by")  # before minutes of work
         ram, processor = load_model(model)
+        unused = copy.deepcopy(processor)  # use leaves its padding in a tokenizer
         ram.to(_device())
         full = _reference(ram, processor, model, reference, label_set)
         census = LabelCensus(label_set.names)
@@ -114,7 +116,7 @@ def calibrate(
         content = report_content(
             fit, num_reference_labels=len(full.names), num_folds=len(evidence), passed_over=len(passed_over)
         )
-        _write(ram, processor, model, target, content, in_place=output is None)
+        _write(ram, unused, model, target, content, in_place=output is None)
     return report_text(content)
 
 

@@ -25,8 +25,10 @@ from .reliability import (
 PRECISIONS = ("0.8", "0.9", "0.95")
 # Nine numbers are fitted, and the best threshold moves by a few points of F1 with fewer than that.
 LEAST_POSITIVES = 100
-# The F1-best threshold of a single label is worse than the common one with fewer positives: see docs/probabilities.md.
-LEAST_POSITIVES_OF_A_LABEL = 50
+# The threshold that was best for a few images of a label is worse for others than the common one. Drawn toward that as
+# if it came from this many images it is as good; see docs/probabilities.md.
+_IMAGES_OF_THE_COMMON_THRESHOLD = 400
+LEAST_POSITIVES_OF_A_LABEL = 200  # below, less than a third of it would be the label's own
 
 _RIDGE = 1e-3  # on weights of standardised features: keeps them finite where the data can be told apart without error
 _MOST_STEPS = 50
@@ -221,7 +223,7 @@ def _label_thresholds(
         if count < LEAST_POSITIVES_OF_A_LABEL:
             continue
         own = best_f1_threshold(probabilities[:, column], targets[:, column])
-        trust = count / (count + LEAST_POSITIVES_OF_A_LABEL)
+        trust = count / (count + _IMAGES_OF_THE_COMMON_THRESHOLD)
         thresholds[name] = float(_sigmoid(np.asarray(trust * _log_odds(own) + (1 - trust) * _log_odds(common))))
     return thresholds
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from ..model.adapters import fingerprint
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
-from .index import SKETCH_VECTORS, SKETCH_WIDTH, StoredFeatures
+from .index import SKETCH_MEANS, SKETCH_WIDTH, StoredFeatures
 from .reader import SquareSize
-from .sketches import sketch_basis, sketch_patches
+from .sketches import sketch_basis, sketch_images
 
 _OF_THE_MATCHING = ("epsilon", "patch_marginal_temperature", "sinkhorn_tolerance", "sinkhorn_max_iterations")
 _OF_PIXELS = ("size", "resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
@@ -74,8 +74,9 @@ class FeatureEncoder:
         inputs = self.processor.image_processor(list(pixels), do_resize=False, return_tensors="pt")
         features = self.model.encode_images(inputs["pixel_values"].to(self._device))
         half = {name: getattr(features, name).half() for name in ("image_embeds", "patch_embeds")}
-        num_vectors = min(SKETCH_VECTORS, features.patch_embeds.shape[1])
-        sketches = sketch_patches(features.patch_embeds, torch.from_numpy(self.basis), num_vectors)
+        num_means = min(SKETCH_MEANS, features.patch_embeds.shape[1])
+        basis = torch.from_numpy(self.basis)
+        sketches = sketch_images(features.image_embeds, features.patch_embeds, basis, num_means)
         stored = {**features._replace(**half)._asdict(), "sketches": sketches}
         return StoredFeatures(**{name: value.cpu().numpy() for name, value in stored.items()})
 
@@ -83,7 +84,7 @@ class FeatureEncoder:
         patches, width = math.prod(self.model.config.patch_grid()), self.model.config.clip_config.projection_dim
         shapes = {"image_embeds": (width,), "statistics": (6,), "patch_embeds": (patches, width)}
         shapes |= {"row_scalings": (patches,), "patch_rivals": (patches,)}
-        shapes["sketches"] = (min(SKETCH_VECTORS, patches), len(self.basis))
+        shapes["sketches"] = (1 + min(SKETCH_MEANS, patches), len(self.basis))
         return StoredFeatures(**{name: np.zeros((0, *shape), np.float32) for name, shape in shapes.items()})
 
 

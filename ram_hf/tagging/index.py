@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "index.json"
 BASIS_FILE = "sketch_basis.npy"
-SKETCH_VECTORS, SKETCH_WIDTH = 16, 32
+SKETCH_MEANS, SKETCH_WIDTH = 16, 32
 _FORMAT = "ram_hf index of images"
 _SHARDS = "images-*.arrow"
 _ABOUT = ("folder", "path", "size", "modified_ns", "width", "height", "error")
@@ -71,7 +71,7 @@ class StoredFeatures(NamedTuple):
         patch_embeds: (B, P, D), float16; None in an index without patches, as the two others.
         row_scalings: (B, P), float32.
         patch_rivals: (B, P), float32.
-        sketches: (B, V, K), int8; see [`sketch_patches`].
+        sketches: (B, V, K), int8; see [`sketch_images`].
     """
 
     image_embeds: np.ndarray
@@ -116,15 +116,22 @@ class IndexDescription:
     complete: bool = False
 
     @property
+    def has_patches(self) -> bool:
+        """Whether it holds what each patch shows."""
+        return self.num_patches > 0
+
+    @property
     def bytes_per_image(self) -> int:
         """Of features; path and numbers come to some hundred more."""
         embeddings = 2 * self.embedding_width * (1 + self.num_patches)
-        return embeddings + 4 * (2 * self.num_patches + _NUM_STATISTICS) + math.prod(self.sketch_shape)
+        return (
+            embeddings + 4 * (2 * self.num_patches + _NUM_STATISTICS) + math.prod(self.sketch_shape) * self.has_patches
+        )
 
     @property
     def sketch_shape(self) -> tuple[int, int]:
         """Vectors of an image's sketch, V, and their length, K."""
-        return min(SKETCH_VECTORS, self.num_patches), min(SKETCH_WIDTH, self.embedding_width)
+        return 1 + min(SKETCH_MEANS, self.num_patches), min(SKETCH_WIDTH, self.embedding_width)
 
     def write(self, folder: Path, basis: np.ndarray) -> None:
         """Write `index.json`, and before it the README and the basis of sketches; nothing where they are there.
@@ -235,7 +242,7 @@ class ImageIndex:
     @property
     def has_patches(self) -> bool:
         """Whether it holds what each patch shows."""
-        return self.description.num_patches > 0
+        return self.description.has_patches
 
     def images(self, start: int = 0, stop: int | None = None) -> list[IndexedImage]:
         """What is said of the images from number `start` to before `stop`."""
@@ -469,7 +476,7 @@ __all__ = [
     "BASIS_FILE",
     "DESCRIPTION_FILE",
     "FORMAT_VERSION",
-    "SKETCH_VECTORS",
+    "SKETCH_MEANS",
     "SKETCH_WIDTH",
     "ImageIndex",
     "IndexDescription",

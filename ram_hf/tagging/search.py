@@ -17,7 +17,7 @@ from .sketches import sketched_similarity
 from .stored_scores import global_logits, needs_patches, score_stored
 
 LOOKED_AT = 3000  # images that are looked at in full: the best by what is known of all
-_FULL_AT_ONCE = 500
+_FULL_AT_ONCE = 100  # what the nearest memory holds
 
 
 class Hit(NamedTuple):
@@ -30,8 +30,9 @@ class Hit(NamedTuple):
 class LabelSearch:
     """Ranks the images of an index by labels.
 
-    All images are judged by their features as a whole and by their sketches; the best `LOOKED_AT` of them are then
-    judged in full, as [`RamModel.score_stored`] does. So of an index that has no more images, the answer is exact.
+    All images are judged by their sketches (in an index without patches by all that there is); the best `LOOKED_AT`
+    of them are then judged in full, as [`RamModel.score_stored`] does. So an index of no more images is searched
+    exactly.
 
     Args:
         index: the index.
@@ -46,6 +47,7 @@ class LabelSearch:
         if model.is_calibrated and (index.has_patches or not needs_patches(model)):
             self._calibration = model.calibration
         self._basis = torch.from_numpy(read_basis(index.folder, index.description))
+        self._global_temperature = float(model.temperatures.global_temperature.detach())
         self._local_temperature = float(model.temperatures.local_temperature.detach())
 
     @property
@@ -94,17 +96,18 @@ class LabelSearch:
     def _rough_values(self, label_features: Tensor) -> Tensor:
         """What is known of all images without their patches, (images,): of the kind of [`_values`]."""
         index = self._index
-        logits = global_logits(self._model, torch.from_numpy(index.image_embeds()), label_features)
-        local_logits = torch.zeros_like(logits)
-        if index.has_patches and len(index):
-            label_embeds = F.normalize(label_features.float(), dim=-1)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # that what is mapped cannot be written to
-                parts = [
-                    sketched_similarity(torch.from_numpy(part), label_embeds, self._basis) for part in index.sketches()
-                ]
-            local_logits = torch.cat(parts) / self._local_temperature
-        return self._joined(logits, local_logits, torch.from_numpy(index.statistics()))
+        if not index.has_patches or not len(index):
+            logits = global_logits(self._model, torch.from_numpy(index.image_embeds()), label_features)
+            return self._joined(logits, torch.zeros_like(logits), torch.from_numpy(index.statistics()))
+        label_embeds = F.normalize(label_features.float(), dim=-1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that what is mapped cannot be written to
+            parts = [
+                sketched_similarity(torch.from_numpy(part), label_embeds, self._basis) for part in index.sketches()
+            ]
+        of_whole, of_patch = map(torch.cat, zip(*parts, strict=True))
+        of_whole, of_patch = of_whole / self._global_temperature, of_patch / self._local_temperature
+        return self._joined(of_whole, of_patch, torch.from_numpy(index.statistics()))
 
     def _values(self, numbers: np.ndarray, label_features: Tensor) -> Tensor:
         """The logarithm of the probability of images, or their logits, (images,)."""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Run `ram-hf search` with the arguments of [`add_arguments`].
 
     Returns:
-        Exit status 0, also when nothing is found.
+        Exit status: 0, also when nothing is found; 1 when whoever reads what is printed has gone.
 
     Raises:
         OSError: when the index or its model is not there, or the page cannot be written.
@@ -80,10 +81,14 @@ def run(args: argparse.Namespace) -> int:
     note = f"{len(found):,} of {len(index):,} pictures, by {search.ranking}."
     if not index.description.complete:
         note += " The index is not complete: the command that made it goes on where it was stopped."
-    _print(found, search, as_json=args.json)
-    sys.stderr.write(note + "\n")
     if args.html is not None:
         write_page(args.html, " + ".join(args.texts), note, found)
+    try:
+        _print(found, search, as_json=args.json)
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    sys.stderr.write(note + "\n")
     return 0
 
 
@@ -110,6 +115,7 @@ def _print(found: Sequence["FoundImage"], search: "LabelSearch", *, as_json: boo
         else:
             line = "\t".join([printable(image.path), image.value, *([image.state] if image.state else [])])
         sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 __all__ = ["add_arguments", "run"]

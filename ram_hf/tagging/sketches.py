@@ -1,8 +1,8 @@
-"""What patches show, in a few hundred bytes: by this a search chooses the images that it looks at in full.
+"""What an image shows, in a few hundred bytes: by this a search chooses the images that it looks at in full.
 
-The evidence for a label is nearly that of the patch that is most like it. A sketch keeps the patches' means by kind,
-in the directions in which label names differ, as small integers. How many images are missed for it stands in
-docs/index.md (`benchmarks/index.py`).
+The evidence for a label is nearly that of the whole and of the patch that is most like it. A sketch keeps the whole
+and the patches' means by kind, in the directions in which label names differ, as small integers. How many images are
+missed for it stands in docs/index.md (`benchmarks/index.py`).
 """
 
 import torch
@@ -24,37 +24,43 @@ def sketch_basis(reference_embeds: Tensor, width: int) -> Tensor:
     return directions[:width].contiguous()
 
 
-def sketch_patches(patch_embeds: Tensor, basis: Tensor, num_vectors: int) -> Tensor:
-    """Sketch images: means of alike patches (spherical k-means from patches spread over the image), projected.
+def sketch_images(image_embeds: Tensor, patch_embeds: Tensor, basis: Tensor, num_means: int) -> Tensor:
+    """Sketch images: the whole, and means of alike patches (spherical k-means from patches spread over the image).
 
     Args:
+        image_embeds: L2-normalised, shape (B, D).
         patch_embeds: L2-normalised, shape (B, P, D).
         basis: from [`sketch_basis`], shape (K, D).
-        num_vectors: V, at most P.
+        num_means: V - 1, at most P.
 
     Returns:
-        Shape (B, V, K), int8.
+        Shape (B, V, K), int8; the whole is the first of the V.
     """
     patches = patch_embeds.float()
-    spread = torch.linspace(0, patches.shape[1] - 1, num_vectors, device=patches.device).round().long()
+    spread = torch.linspace(0, patches.shape[1] - 1, num_means, device=patches.device).round().long()
     centres = patches[:, spread]
-    for _ in range(_ITERATIONS if num_vectors < patches.shape[1] else 0):
+    for _ in range(_ITERATIONS if num_means < patches.shape[1] else 0):
         nearest = (patches @ centres.mT).argmax(dim=2)  # (B, P)
-        members = F.one_hot(nearest, num_vectors).to(patches.dtype)  # (B, P, V)
+        members = F.one_hot(nearest, num_means).to(patches.dtype)  # (B, P, V)
         centres = F.normalize(members.mT @ patches + 1e-6 * centres, dim=2)
+    centres = torch.cat([image_embeds.float().unsqueeze(1), centres], dim=1)
     return (centres @ basis.to(patches.device).T * _LARGEST).round().to(torch.int8)
 
 
-def sketched_similarity(sketches: Tensor, label_embeds: Tensor, basis: Tensor) -> Tensor:
-    """About the similarity of labels and the patch of an image that is most like each, shape (B, L).
+def sketched_similarity(sketches: Tensor, label_embeds: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """About the similarity of labels and whole images, and of labels and the patch that is most like each.
 
     Args:
         sketches: shape (B, V, K), int8.
         label_embeds: L2-normalised, shape (L, D).
         basis: shape (K, D).
+
+    Returns:
+        Both of shape (B, L).
     """
     projected = label_embeds.float() @ basis.T / _LARGEST  # (L, K)
-    return (sketches.float() @ projected.T).amax(dim=1)
+    similarity = sketches.float() @ projected.T  # (B, V, L)
+    return similarity[:, 0], similarity[:, 1:].amax(dim=1)
 
 
-__all__ = ["sketch_basis", "sketch_patches", "sketched_similarity"]
+__all__ = ["sketch_basis", "sketch_images", "sketched_similarity"]

@@ -1,5 +1,6 @@
 """Each command that writes, small, with what it reads: for tests of what stops one."""
 
+import copy
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,10 @@ COMMANDS = {
     "tag-captions": Command(_BESIDE + "--sidecar txt", "--resume"),
     "tag-xmp": Command(_BESIDE + "--sidecar xmp", "--resume"),
     "tag-overlays": Command(_TAG + "--overlay OUT/out/drawn", "--resume"),
+    "index": Command(
+        "index IN/images --output OUT/out/index --model IN/referenced --batch-size 2 --workers 0 --shard-size 2",
+        grows=("index.json",),
+    ),
     "train": Command("train --config IN/train.yaml --output_dir OUT/out/run", differs=_LOG, grows=_TRAINING),
     "evaluate": Command("evaluate IN/ram IN/rows --split train --unseen IN/labels.txt --json OUT/out/report.json"),
     "prepare": Command("prepare table IN/table.csv IN/images OUT/out/rows --shard-size 3 --quiet"),
@@ -86,6 +91,7 @@ def write_inputs(folder: Path, model, processor, clip_options: dict) -> None:
     for part in (model, processor):
         part.save_pretrained(folder / "ram")
     processor.tokenizer.save_pretrained(folder / "tokenizer")
+    _write_referenced(folder / "referenced", model, processor)
     labels = [*LABELS, *(f"{'a thing of many words ' * 2}{number}" for number in range(36))]
     (folder / "labels.txt").write_text("\n".join(labels))
     images = save_photographs(folder / "images", 8, size=(64, 48))
@@ -99,6 +105,14 @@ def write_inputs(folder: Path, model, processor, clip_options: dict) -> None:
     photographs = decode_photographs(files, folder / "photographs", size=112)
     compute_teacher_features(photographs, ColourTeacher(), folder / "teacher", directions=3, fitted_on=32)
     _write_configurations(folder, clip_options)
+
+
+def _write_referenced(folder: Path, model, processor) -> None:
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model.set_reference_labels(LABELS, model.get_label_features(**processor(labels=LABELS)))
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
 
 
 def _write_rows(folder: Path, images: list[Path]) -> None:

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.shared]
 # Where each command is in the middle of its work.
 _MIDDLE = {
     "tag": "tagging.command._tag_batch",
+    "index": "tagging.index_command._add",
     "train": "training.loop.prepare_model",
     "evaluate": "evaluation.by_name.evaluate",
     "prepare": "data.command.write_shards",

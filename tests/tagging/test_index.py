@@ -34,7 +34,7 @@ def make_features(number: int, seed: int = 0) -> StoredFeatures:
         rng.normal(size=(number, PATCHES, WIDTH)).astype("f2"),
         rng.normal(size=(number, PATCHES)).astype("f4"),
         rng.normal(size=(number, PATCHES)).astype("f4"),
-        rng.integers(-127, 128, size=(number, PATCHES, WIDTH)).astype("i1"),
+        rng.integers(-127, 128, size=(number, 1 + PATCHES, WIDTH)).astype("i1"),
     )
 
 

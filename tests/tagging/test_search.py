@@ -11,7 +11,7 @@ from ram_hf.cli import main
 from ram_hf.tagging.feature_encoder import FeatureEncoder
 from ram_hf.tagging.index import ImageIndex, IndexDescription, IndexedImage, IndexWriter, StoredFeatures
 from ram_hf.tagging.search import LabelSearch
-from ram_hf.tagging.sketches import sketch_patches
+from ram_hf.tagging.sketches import sketch_images
 from ram_hf.tagging.stored_scores import score_stored
 
 from .hostile import photograph
@@ -90,13 +90,14 @@ def test_a_single_patch_decides_what_is_looked_at(calibrated_model, tiny_process
     patches = F.normalize(torch.randn(200, 16, 48, generator=generator), dim=-1)
     shown = [20, 90, 170]
     patches[shown, 5] = label
+    whole = F.normalize(torch.randn(200, 48, generator=generator), dim=-1)
     features = StoredFeatures(
-        F.normalize(torch.randn(200, 48, generator=generator), dim=-1).half().numpy(),
+        whole.half().numpy(),
         np.zeros((200, 6), "f4"),
         patches.half().numpy(),
         np.zeros((200, 16), "f4"),
         np.full((200, 16), 5, "f4"),
-        sketch_patches(patches, torch.from_numpy(encoder.basis), 16).numpy(),
+        sketch_images(whole, patches, torch.from_numpy(encoder.basis), 16).numpy(),
     )
     description = IndexDescription("some", "abc", 48, 16, ("/photos",), complete=True)
     description.write(tmp_path, encoder.basis)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ram_hf.tagging.sketches import sketch_basis, sketch_patches, sketched_similarity
+from ram_hf.tagging.sketches import sketch_basis, sketch_images, sketched_similarity
 
 
 def unit(*shape, seed=0):
@@ -16,9 +16,11 @@ def test_exact_where_nothing_is_left_out():
     patches, labels = unit(3, 5, 8), unit(4, 8, seed=1)
     basis = sketch_basis(unit(20, 8, seed=2), 8)
     torch.testing.assert_close(basis @ basis.T, torch.eye(8), rtol=0, atol=1e-5)
-    sketches = sketch_patches(patches, basis, 5)
-    assert (sketches.dtype, sketches.shape) == (torch.int8, (3, 5, 8))
-    found = sketched_similarity(sketches, labels, basis)
+    whole = unit(3, 8, seed=3)
+    sketches = sketch_images(whole, patches, basis, 5)
+    assert (sketches.dtype, sketches.shape) == (torch.int8, (3, 6, 8))
+    of_whole, found = sketched_similarity(sketches, labels, basis)
+    torch.testing.assert_close(of_whole, whole @ labels.T, rtol=0, atol=0.02)
     torch.testing.assert_close(found, (patches @ labels.T).amax(dim=1), rtol=0, atol=0.02)
 
 
@@ -26,7 +28,8 @@ def test_patches_that_are_alike_become_one():
     centres, labels = unit(2, 4, 32), unit(6, 32, seed=1)
     patches = centres.repeat_interleave(8, dim=1) + 0.01 * torch.randn(2, 32, 32)
     basis = sketch_basis(labels, 6)  # the labels' own directions are enough for them
-    found = sketched_similarity(sketch_patches(F.normalize(patches, dim=-1), basis, 4), labels, basis)
+    sketches = sketch_images(unit(2, 32), F.normalize(patches, dim=-1), basis, 4)
+    _, found = sketched_similarity(sketches, labels, basis)
     torch.testing.assert_close(found, (centres @ labels.T).amax(dim=1), rtol=0, atol=0.05)
 
 
