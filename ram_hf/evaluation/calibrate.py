@@ -5,18 +5,18 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..atomic import locked, locked_folder, refuse_used_folder, whole_files, whole_folder, write_whole
-from ..data.batches import PrepareRow, evaluation_batches
+from ..data.batches import EvaluationInputs, PrepareRow, evaluation_batches
 from ..data.label_census import LabelCensus, check_tally, refuse_nothing
 from ..data.label_set import LabelList, LabelSet
-from ..data.sources import DatasetSpec, RowReader
+from ..data.sources import AnyDataset, DatasetSpec, RowReader
 from ..data.transforms import EvalTransform
 from ..model.bundled import find_bundled
 from ..model.checkpoint_kind import kind_of_checkpoint
@@ -30,6 +30,9 @@ from ..pretrained import load_model, split_revision
 from .calibration import fit_calibration
 from .calibration_report import draw_diagram, report_content, report_text
 from .held_out import Reference, collect_evidence, deal_labels
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _WORDS_BESIDE_A_MODEL = ("README.md", "LICENSE*", "NOTICE*")
 
@@ -100,10 +103,10 @@ def calibrate(
             passed_over=passed_over if skip_broken else None,
             census=census,
         )
-        with closing(batches):
+        with closing(batches), _bar(dataset, max_images, show=show_progress) as bar:
             evidence = collect_evidence(
                 ram,
-                _shown(batches, dataset, max_images, show=show_progress),
+                _counted(batches, bar),
                 label_names=label_set.names,
                 label_features=_encode(ram, processor, label_set.names),
                 reference=full,
@@ -113,9 +116,7 @@ def calibrate(
         fit = fit_calibration(evidence)
         ram.set_reference_labels(*full)
         ram.config.calibration = fit.calibration.to_dict()
-        content = report_content(
-            fit, num_reference_labels=len(full.names), num_folds=len(evidence), passed_over=len(passed_over)
-        )
+        content = report_content(fit, num_reference_labels=len(full.names), passed_over=len(passed_over))
         _write(ram, unused, model, target, content, in_place=output is None)
     return report_text(content)
 
@@ -162,15 +163,18 @@ def _encode(ram: RamModel, processor: RamProcessor, names: Sequence[str]) -> tor
     return ram.get_label_features(processor(labels=list(names))["input_ids"].to(ram.device))
 
 
-def _shown(batches: Any, dataset: Any, max_images: int | None, *, show: bool) -> Any:
+def _bar(dataset: AnyDataset, max_images: int | None, *, show: bool) -> "tqdm":
     from tqdm import tqdm
 
-    total = len(dataset) if hasattr(dataset, "__len__") else None
+    total = len(dataset) if isinstance(dataset, Sized) else None
     total = min((number for number in (total, max_images) if number is not None), default=None)
-    with tqdm(total=total, unit=" pictures", disable=not show) as bar:
-        for number, batch in batches:
-            yield number, batch
-            bar.update(len(batch["labels"]))
+    return tqdm(total=total, unit=" pictures", disable=not show)
+
+
+def _counted(batches: Iterable[tuple[int, EvaluationInputs]], bar: "tqdm") -> Iterator[tuple[int, EvaluationInputs]]:
+    for number, batch in batches:
+        yield number, batch
+        bar.update(len(batch["labels"]))
 
 
 def _write(

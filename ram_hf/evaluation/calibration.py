@@ -58,6 +58,7 @@ class CalibrationFit(NamedTuple):
 
     Attributes:
         calibration: for the model.
+        num_folds: turns in which labels were left out.
         num_images: N.
         num_positives: known entries with the label in the image.
         num_known: known entries.
@@ -68,6 +69,7 @@ class CalibrationFit(NamedTuple):
     """
 
     calibration: Calibration
+    num_folds: int
     num_images: int
     num_positives: int
     num_known: int
@@ -113,6 +115,7 @@ def fit_calibration(folds: Sequence[FoldEvidence]) -> CalibrationFit:
     bins = reliability(probabilities, targets)
     return CalibrationFit(
         calibration,
+        num_folds=len(folds),
         num_images=targets.shape[0],
         num_positives=num_positives,
         num_known=num_known,

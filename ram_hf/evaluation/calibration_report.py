@@ -7,9 +7,7 @@ from ..model.run_record import CALIBRATED
 from .calibration import LEAST_POSITIVES_OF_A_LABEL, PRECISIONS, CalibrationFit
 
 
-def report_content(
-    fit: CalibrationFit, *, num_reference_labels: int, num_folds: int, passed_over: int
-) -> dict[str, Any]:
+def report_content(fit: CalibrationFit, *, num_reference_labels: int, passed_over: int) -> dict[str, Any]:
     """Everything but the weights, as plain Python objects that JSON can hold; fractions in [0, 1]."""
     calibration = fit.calibration
     return {
@@ -17,7 +15,7 @@ def report_content(
         "known": fit.num_known,
         "passed_over": passed_over,
         "reference_labels": num_reference_labels,
-        "folds": num_folds,
+        "folds": fit.num_folds,
         "ece": fit.ece,
         "brier": fit.brier,
         "f1": fit.f1,
