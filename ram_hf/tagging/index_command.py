@@ -165,7 +165,7 @@ def _make_encoder(
     description = IndexDescription(
         os.path.abspath(name) if os.path.isdir(name) else name,
         feature_fingerprint(model, processor),
-        model.config.clip_config.projection_dim,
+        model.clip.config.projection_dim,
         num_patches,
         folders,
     )

@@ -14,10 +14,11 @@ from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
 from .index import ImageIndex, read_basis
 from .sketches import sketched_similarity
-from .stored_scores import global_logits, needs_patches, score_stored
+from .stored_scores import calibration_of, global_logits, needs_patches, score_stored
 
 LOOKED_AT = 3000  # images that are looked at in full: the best by what is known of all
-_FULL_AT_ONCE = 100  # what the nearest memory holds
+# What the nearest memory holds; far larger pieces cost the system new pages each time.
+_SKETCHES_AT_ONCE, _FULL_AT_ONCE = 256, 100
 
 
 class Hit(NamedTuple):
@@ -45,7 +46,7 @@ class LabelSearch:
         self._index, self._model, self._processor, self._looked_at = index, model, processor, looked_at
         self._calibration: Calibration | None = None
         if model.is_calibrated and (index.has_patches or not needs_patches(model)):
-            self._calibration = Calibration.from_dict(model.config.calibration)
+            self._calibration = calibration_of(model)
         self._basis = torch.from_numpy(read_basis(index.folder, index.description))
         self._global_temperature = float(model.temperatures.global_temperature.detach())
         self._local_temperature = float(model.temperatures.local_temperature.detach())
@@ -103,7 +104,9 @@ class LabelSearch:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that what is mapped cannot be written to
             parts = [
-                sketched_similarity(torch.from_numpy(part), label_embeds, self._basis) for part in index.sketches()
+                sketched_similarity(some, label_embeds, self._basis)
+                for part in index.sketches()
+                for some in torch.from_numpy(part).split(_SKETCHES_AT_ONCE)
             ]
         of_whole, of_patch = map(torch.cat, zip(*parts, strict=True))
         of_whole, of_patch = of_whole / self._global_temperature, of_patch / self._local_temperature

@@ -53,7 +53,7 @@ class StoredImages:
         order = numbers.argsort(kind="stable")
         found = self.index.features(numbers[order])
         back = order.argsort()
-        return StoredFeatures(*(None if values is None else values[back] for values in found))
+        return StoredFeatures(**{name: values[back] for name, values in found._asdict().items() if values is not None})
 
 
 def refuse_indexes_among(paths: Sequence[str]) -> None:

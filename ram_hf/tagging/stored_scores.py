@@ -35,8 +35,7 @@ def score_stored(
     logits = global_logits(model, tensors["image_embeds"], label_features)
     local_logits, probabilities = torch.zeros_like(logits), None
     if model.is_calibrated and not needs_patches(model):
-        calibration = Calibration.from_dict(model.config.calibration)
-        probabilities = calibration.probabilities(logits, local_logits, tensors["statistics"])
+        probabilities = calibration_of(model).probabilities(logits, local_logits, tensors["statistics"])
     return RamOutput(global_logits=logits, local_logits=local_logits, probabilities=probabilities)
 
 
@@ -48,7 +47,12 @@ def global_logits(model: RamModel, image_embeds: Tensor, label_features: Tensor)
 
 def needs_patches(model: RamModel) -> bool:
     """Whether the calibration weighs the local logit."""
-    return Calibration.from_dict(model.config.calibration).evidence_weights[1] != 0
+    return calibration_of(model).evidence_weights[1] != 0
 
 
-__all__ = ["global_logits", "needs_patches", "score_stored"]
+def calibration_of(model: RamModel) -> Calibration:
+    """That of a model that is calibrated."""
+    return Calibration.from_dict(model.config.calibration or {})
+
+
+__all__ = ["calibration_of", "global_logits", "needs_patches", "score_stored"]
