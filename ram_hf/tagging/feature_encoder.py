@@ -81,7 +81,7 @@ class FeatureEncoder:
         return StoredFeatures(**{name: value.cpu().numpy() for name, value in stored.items()})
 
     def _nothing(self) -> StoredFeatures:
-        patches, width = math.prod(self.model.config.patch_grid()), self.model.config.clip_config.projection_dim
+        patches, width = math.prod(self.model.config.patch_grid()), self.model.clip.config.projection_dim
         shapes = {"image_embeds": (width,), "statistics": (6,), "patch_embeds": (patches, width)}
         shapes |= {"row_scalings": (patches,), "patch_rivals": (patches,)}
         shapes["sketches"] = (1 + min(SKETCH_MEANS, patches), len(self.basis))

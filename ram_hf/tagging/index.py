@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "index.json"
 BASIS_FILE = "sketch_basis.npy"
-SKETCH_MEANS, SKETCH_WIDTH = 16, 32
+SKETCH_MEANS, SKETCH_WIDTH = 64, 32
 _FORMAT = "ram_hf index of images"
 _SHARDS = "images-*.arrow"
 _ABOUT = ("folder", "path", "size", "modified_ns", "width", "height", "error")

@@ -17,7 +17,8 @@ from .sketches import sketched_similarity
 from .stored_scores import global_logits, needs_patches, score_stored
 
 LOOKED_AT = 3000  # images that are looked at in full: the best by what is known of all
-_FULL_AT_ONCE = 100  # what the nearest memory holds
+# What the nearest memory holds; far larger pieces cost the system new pages each time.
+_SKETCHES_AT_ONCE, _FULL_AT_ONCE = 256, 100
 
 
 class Hit(NamedTuple):
@@ -103,7 +104,9 @@ class LabelSearch:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that what is mapped cannot be written to
             parts = [
-                sketched_similarity(torch.from_numpy(part), label_embeds, self._basis) for part in index.sketches()
+                sketched_similarity(some, label_embeds, self._basis)
+                for part in index.sketches()
+                for some in torch.from_numpy(part).split(_SKETCHES_AT_ONCE)
             ]
         of_whole, of_patch = map(torch.cat, zip(*parts, strict=True))
         of_whole, of_patch = of_whole / self._global_temperature, of_patch / self._local_temperature
