@@ -56,11 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"ram-hf: {str(interruption) or 'interrupted'}\n")
         return 130
     except Exception as error:
-        if _DEBUG in argv:
-            sys.stderr.write(_traceback())
-        message = " ".join(_message(error).split()) or type(error).__name__  # some libraries' messages are paragraphs
-        sys.stderr.write(f"ram-hf: error: {message}\n")
+        try:
+            _tell(error, with_traceback=_DEBUG in argv)
+        except RuntimeError:  # torch's signal handler, which learns of the end of a loader's worker in between
+            _tell(error, with_traceback=_DEBUG in argv)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _tell(error: Exception, *, with_traceback: bool) -> None:
+    traceback_text = _traceback(error) if with_traceback else ""
+    message = " ".join(_message(error).split()) or type(error).__name__  # some libraries' messages are paragraphs
+    sys.stderr.write(f"{traceback_text}ram-hf: error: {message}\n")
 
 
 def _message(error: Exception) -> str:
@@ -71,9 +77,9 @@ def _message(error: Exception) -> str:
     return redacted((None if type(error) in PLAIN else explain(error)) or str(error))
 
 
-def _traceback() -> str:
-    """Of the error at hand; without the tokens that may stand in what the Hub's client raises."""
-    text = traceback.format_exc()
+def _traceback(error: Exception) -> str:
+    """Of an error; without the tokens that may stand in what the Hub's client raises."""
+    text = "".join(traceback.format_exception(error))
     if "huggingface_hub" not in sys.modules:
         return text
     from .hub_errors import redacted

@@ -106,3 +106,20 @@ def test_what_an_output_cannot_spell_is_escaped(encoding, room, monkeypatch):
     room.run = lambda args: (sys.stdout.write("dog \u732b") and sys.stdout.flush()) or 0
     assert cli.main(["play"]) == 0
     assert written.getvalue() == b"dog \\u732b"
+
+
+def test_an_error_is_told_where_the_end_of_a_worker_comes_in_between(monkeypatch, capsys):
+    """torch raises out of a signal handler, at whatever line the program stands."""
+    tell, times = cli._tell, []
+
+    def interrupted_once(error, **options):
+        times.append(error)
+        if len(times) == 1:
+            raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+        tell(error, **options)
+
+    monkeypatch.setattr(cli, "_tell", interrupted_once)
+    assert cli.main(["tag", "no-such-picture.jpg", "--labels", "dog"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("ram-hf: error: ")
+    assert "no-such-picture.jpg" in shown
