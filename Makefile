@@ -99,7 +99,7 @@ benchmark: $(VENV)/.demo
 	$(VENV)/bin/python benchmarks/parity.py
 	$(VENV)/bin/python benchmarks/model_speed.py
 
-# CLIP on captioned scenes of all labels, then RAM on multi-labels of the seen ones, then the bundle.
+# CLIP on captioned scenes of all labels, then RAM on multi-labels of the seen ones, its probabilities, and the bundle.
 $(RUN)/clip/model.safetensors: | $(VENV)/.dev
 	$(VENV)/bin/ram-hf pretrain clip-on-scenes --config configs/ram_tiny/clip.yaml \
 		--source $(SCENES) --output_dir $(RUN)/clip
@@ -111,7 +111,13 @@ $(RUN)/ram/model.safetensors: $(RUN)/clip/model.safetensors $(RUN)/scenes/report
 	$(VENV)/bin/ram-hf train --config configs/ram_tiny/ram.yaml --model $(RUN)/clip --dataset $(RUN)/scenes \
 		--seen_labels $(RUN)/scenes/labels_seen.txt --output_dir $(RUN)/ram
 
-ram-tiny: $(RUN)/ram/model.safetensors
+$(RUN)/calibration/report.json: | $(VENV)/.dev
+	$(VENV)/bin/ram-hf scenes $(SCENES) $(RUN)/calibration --images 4000 --size 64 --seed 77 --concepts seen
+
+$(RUN)/ram/calibration.json: $(RUN)/ram/model.safetensors $(RUN)/calibration/report.json
+	$(VENV)/bin/ram-hf calibrate $(RUN)/ram $(RUN)/calibration --labels $(RUN)/calibration/labels_seen.txt
+
+ram-tiny: $(RUN)/ram/calibration.json
 	$(VENV)/bin/ram-hf pretrain bundle $(RUN)/ram ram_hf/bundled/ram-tiny
 
 $(VENV)/.pretrain: $(VENV)/.dev

@@ -18,7 +18,11 @@ def top_5(model: RamModel, processor: RamProcessor, pictures: list, labels: list
     with torch.inference_mode():
         features = model.get_label_features(**processor(labels=labels))
         found = [
-            model(**processor(images=pictures[first : first + 50]).to(model.dtype), label_features=features).scores
+            model(
+                **processor(images=pictures[first : first + 50]).to(model.dtype),
+                label_features=features,
+                output_probabilities=False,
+            ).scores
             for first in range(0, len(pictures), 50)
         ]
     return torch.cat(found).topk(5).indices

@@ -12,6 +12,7 @@ from . import registration
 __version__ = "0.1.0.dev0"
 
 _EXPORTS = {
+    "COMMON_NOUNS": ".model.common_nouns",
     "RamConfig": ".model.configuration_ram",
     "RamModel": ".model.modeling_ram",
     "RamOutput": ".model.modeling_ram",
@@ -25,6 +26,7 @@ __all__ = [*sorted(_EXPORTS), "__version__"]
 
 if TYPE_CHECKING:
     from .conversion.original_checkpoint import convert_original_checkpoint
+    from .model.common_nouns import COMMON_NOUNS
     from .model.configuration_ram import RamConfig
     from .model.modeling_ram import RamModel, RamOutput, RamPreTrainedModel
     from .model.pipeline_ram import RamTaggingPipeline

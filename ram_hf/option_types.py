@@ -32,6 +32,19 @@ def share(text: str) -> float:
     return value
 
 
+def threshold(text: str) -> float | str:
+    """An `argparse` type: a number from 0 to 1, or the name of a threshold that a model may have, `precision=0.9`."""
+    return text if text[:1].isalpha() and _finite(text) is None and text.lower() != "nan" else share(text)
+
+
+def positive_number(text: str) -> float:
+    """An `argparse` type: numbers above 0."""
+    value = _finite(text)
+    if value is None or value <= 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
 def whole_number_range(text: str) -> tuple[int, int]:
     """An `argparse` type: `3`, or `1-6` for the smallest and the largest."""
     low, _, high = text.partition("-")
@@ -97,9 +110,11 @@ def _finite(text: str) -> float | None:
 __all__ = [
     "path",
     "path_or_id",
+    "positive_number",
     "refuse_files_among_labels",
     "share",
     "share_range",
+    "threshold",
     "whole_number",
     "whole_number_range",
 ]

@@ -14,7 +14,7 @@ from .hub_errors import explain
 from .model.bundled import find_bundled
 from .model.checkpoint_kind import kind_of_checkpoint, read_json_object
 from .model.configuration_ram import RamConfig, check_field_names
-from .model.hub_names import split_revision
+from .model.hub_names import intended_id, split_revision
 from .model.loaded_weights import PickleRefusedError, refuse_incomplete, refuse_nonsense
 from .model.modeling_ram import RamModel
 from .model.processing_ram import RamProcessor
@@ -86,6 +86,23 @@ def load_model(
     return model, processor
 
 
+def load_config(name_or_path: str | os.PathLike[str]) -> RamConfig | None:
+    """The configuration of a RAM model, without its weights; None for a CLIP.
+
+    Raises:
+        FileNotFoundError: when there is no such model, neither here nor on the Hub.
+        ConnectionError: when it is not in the cache and the Hub cannot be reached.
+        ValueError: when it is neither a RAM nor a CLIP, or its configuration is wrong.
+    """
+    name, revision = split_revision(os.path.expanduser(name_or_path), None)
+    where = {} if revision is None else {"revision": revision}
+    try:
+        kind = kind_of_checkpoint(name, **where)
+        return None if kind == "clip" else RamConfig.from_pretrained(name, **where)
+    except OSError as error:
+        raise _in_one_line(os.fspath(name), error) from error
+
+
 def _clip_beside(folder: str | os.PathLike[str], kind: str | None) -> CLIPConfig | None:
     """The CLIP that a folder's configuration says its weights hold; None where they are adapters alone."""
     if kind == "clip":
@@ -137,7 +154,10 @@ def _in_one_line(name: str, error: OSError) -> OSError:
     """What a paragraph of transformers' means; the Hub client's own error is its cause."""
     is_path = isinstance(error, FileNotFoundError) or name.startswith((".", os.sep))
     if is_path or isinstance(error.__cause__, HFValidationError):
-        return FileNotFoundError(f"There is no model {name!r}: no such folder, and a Hub id looks like 'owner/name'.")
+        hint = f" Did you mean {intended!r}?" if (intended := intended_id(name)) else ""
+        return FileNotFoundError(
+            f"There is no model {name!r}: no such folder, and a Hub id looks like 'owner/name'.{hint}"
+        )
     if isinstance(error.__cause__, RepositoryNotFoundError) and not isinstance(error.__cause__, GatedRepoError):
         return FileNotFoundError(f"There is no model {name!r}: no such folder. {explain(error)}")
     if explanation := explain(error):
@@ -148,4 +168,4 @@ def _in_one_line(name: str, error: OSError) -> OSError:
     )
 
 
-__all__ = ["load_model"]
+__all__ = ["load_config", "load_model"]

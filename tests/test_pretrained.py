@@ -363,3 +363,11 @@ def test_adapters_alone_are_no_model_that_is_too_small(clip_folder, tiny_process
     tiny_processor.save_pretrained(tmp_path / "small")
     with pytest.raises(ValueError, match="holds adapters alone, of a CLIP that lay in a folder"):
         load_model(tmp_path / "small")
+
+
+@pytest.mark.parametrize(
+    "name", [" user/repo", "user/repo/", "https://huggingface.co/user/repo/tree/main", "user/ repo"]
+)
+def test_the_name_that_was_meant_is_told(name):
+    with pytest.raises(FileNotFoundError, match="Did you mean 'user/repo'"):
+        load_model(name)

@@ -46,6 +46,7 @@ class _Findings:
 
     targets: dict[int, np.ndarray] = field(default_factory=dict)  # batch index -> (B, L)
     scores: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # batch index -> setting -> (B, labels)
+    probabilities: dict[int, np.ndarray] = field(default_factory=dict)  # batch index -> (B, L)
     games: dict[str, dict[str, PointingGame]] = field(default_factory=lambda: defaultdict(dict))  # setting -> columns
 
 
@@ -62,7 +63,8 @@ def evaluate_model(
     """Run a model over images, once for each setting, and judge how it ranks the labels.
 
     Scores depend on the list of labels they are computed for, so each setting has its own forward pass on its labels
-    alone. The model runs in evaluation mode without gradients; the modes of its modules are put back afterwards.
+    alone. Probabilities, of a model that is calibrated, do not, and are computed once. The model runs in evaluation
+    mode without gradients; the modes of its modules are put back afterwards.
 
     With several processes, each passes its own share of the batches and all get the same report. What they found is
     gathered once, at the end, and put into the order of the batch indices: the numbers are those of a single process
@@ -102,6 +104,8 @@ def evaluate_model(
     names = {setting: [label_names[index] for index in indices] for setting, indices in settings.items()}
 
     found = _Findings()
+    calibration: Any = model.config.calibration if getattr(model, "is_calibrated", False) else None
+    plain: dict[str, bool] = {} if calibration is None else {"output_probabilities": False}  # they come by themselves
     with _evaluation_mode(model), torch.no_grad():
         for index, batch in batches:
             _check_batch(index, batch, label_names, found)
@@ -109,11 +113,16 @@ def evaluate_model(
             found.targets[index] = _targets(index, batch["labels"])
             found.scores[index] = {}
             for setting in settings:
-                output = model(pixel_values, label_features=features[setting], output_transport_plan=boxes is not None)
+                output = model(
+                    pixel_values, label_features=features[setting], output_transport_plan=boxes is not None, **plain
+                )
                 found.scores[index][setting] = output.scores.float().cpu().numpy()
                 if boxes is not None:
                     grid = model.config.patch_grid(*pixel_values.shape[-2:])
                     _play(found.games[setting], output, boxes, batch["sizes"], grid, names[setting])
+            if calibration is not None:
+                judged: Any = model.score_stored(model.encode_images(pixel_values), label_features.to(device))
+                found.probabilities[index] = judged.probabilities.cpu().numpy()
 
     found = _merge([found] if accelerator is None else _gather(found))
     order = sorted(found.targets)
@@ -128,10 +137,20 @@ def evaluate_model(
                 label_names=names[setting],
                 ks=[k for k in ks if k <= len(indices)],
                 pointing=found.games.get(setting),
+                probabilities=_columns(found.probabilities, order, indices),
+                **({} if calibration is None else {"threshold": calibration["threshold"]}),
             )
             for setting, indices in settings.items()
         }
     )
+
+
+def _columns(
+    probabilities: Mapping[int, np.ndarray], order: Sequence[int], indices: Sequence[int]
+) -> np.ndarray | None:
+    if not probabilities:
+        return None
+    return np.concatenate([probabilities[index][:, list(indices)] for index in order])
 
 
 def _targets(index: int, labels: Tensor) -> np.ndarray:
@@ -193,6 +212,7 @@ def _merge(findings: Sequence[_Findings]) -> _Findings:
             )
         merged.targets.update(found.targets)
         merged.scores.update(found.scores)
+        merged.probabilities.update(found.probabilities)
         for setting, games in found.games.items():
             for name, game in games.items():
                 merged.games[setting].setdefault(name, PointingGame(len(game.total))).update(game.hits, game.total)

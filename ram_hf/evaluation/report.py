@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from ..model.losses import UNKNOWN
 from .pointing import PointingGame
 from .ranking import TopKMetrics, check_scores_and_targets, mean_average_precision, top_k_metrics
+from .reliability import brier_score, expected_calibration_error, f1_at, reliability
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,27 @@ class PointingResult:
 
 
 @dataclass(frozen=True)
+class ProbabilityResult:
+    """How well the probabilities of one list of labels rank, and how far they can be believed.
+
+    Attributes:
+        mean_average_precision: as of the scores.
+        ece: expected calibration error of the probabilities above 0.05, in 15 bins; None where there is none.
+        brier: mean squared distance of probability and truth, over all known entries.
+        threshold: that the model stores.
+        f1: over all labels and images, when the labels from the threshold on are reported.
+        num_reported: how many labels an image then has, on average.
+    """
+
+    mean_average_precision: float | None
+    ece: float | None
+    brier: float
+    threshold: float
+    f1: float
+    num_reported: float
+
+
+@dataclass(frozen=True)
 class SettingReport:
     """How well one list of labels is ranked.
 
@@ -61,6 +85,7 @@ class SettingReport:
         labels: one result for each label, in the order of the list.
         pointing: results of the pointing game by what points, `transport_plan` and `similarity`; empty without boxes.
         num_images_passed_over: how many more there are that could not be read.
+        probabilities: what was found of them; None for a model that is not calibrated.
     """
 
     num_images: int
@@ -70,6 +95,7 @@ class SettingReport:
     labels: Sequence[LabelResult]
     pointing: Mapping[str, PointingResult]
     num_images_passed_over: int = 0
+    probabilities: ProbabilityResult | None = None
 
     @property
     def left_out_labels(self) -> list[str]:
@@ -77,13 +103,16 @@ class SettingReport:
         return [label.name for label in self.labels if label.average_precision is None]
 
     def metrics(self) -> dict[str, float]:
-        """All means, flat, as fractions: `mAP`, `OP@3` ... `CF1@5`, `pointing/transport_plan` ..."""
+        """All means, flat, as fractions: `mAP`, `OP@3` ... `pointing/transport_plan` ... `probability/ECE` ..."""
         named: dict[str, float] = {}
         if self.mean_average_precision is not None:
             named["mAP"] = self.mean_average_precision
         for k, values in self.top_k.items():
             named.update(values.named(k))
         named.update({f"pointing/{name}": result.accuracy for name, result in self.pointing.items()})
+        if (found := self.probabilities) is not None:
+            judged = {"mAP": found.mean_average_precision, "ECE": found.ece, "Brier": found.brier, "F1": found.f1}
+            named.update({f"probability/{name}": value for name, value in judged.items() if value is not None})
         return named
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,6 +125,7 @@ class SettingReport:
             **{name: value for k, values in self.top_k.items() for name, value in values.named(k).items()},
             "left_out_labels": self.left_out_labels,
             "pointing": {name: dict(vars(result)) for name, result in self.pointing.items()},
+            **({} if self.probabilities is None else {"probabilities": dict(vars(self.probabilities))}),
             "labels": [dict(vars(label)) for label in self.labels],
         }
 
@@ -165,6 +195,8 @@ def _remarks(report: SettingReport) -> str:
         remarks.append(f"{report.num_images_without_positives} images hold none of them")
     if report.num_images_passed_over:
         remarks.append(f"{report.num_images_passed_over} more could not be read and were passed over")
+    if (found := report.probabilities) is not None:
+        remarks.append(f"from a probability of {found.threshold:.3f} on {found.num_reported:.2f} labels an image")
     if left_out:
         shown = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
         remarks.append(f"{len(left_out)} labels without a positive image left out of the means ({shown})")
@@ -178,6 +210,8 @@ def evaluate_scores(
     label_names: Sequence[str],
     ks: Sequence[int] = (3, 5),
     pointing: Mapping[str, PointingGame] | None = None,
+    probabilities: ArrayLike | None = None,
+    threshold: float = 0.5,
 ) -> SettingReport:
     """Judge the scores of one list of labels.
 
@@ -187,6 +221,8 @@ def evaluate_scores(
         label_names: the L labels.
         ks: how many labels are predicted for each image, each from 1 to L.
         pointing: games played with these labels, to be reported along.
+        probabilities: of the labels, to be judged too, shape (N, L).
+        threshold: probability from which on a label is reported.
 
     Returns:
         [`SettingReport`]; conventions for empty denominators and unknown targets are those of
@@ -211,6 +247,21 @@ def evaluate_scores(
             for name, num_positives, value in zip(label_names, positive.sum(axis=0), per_label, strict=True)
         ],
         pointing={name: PointingResult.from_game(game) for name, game in (pointing or {}).items() if game.total.any()},
+        probabilities=None if probabilities is None else _judge(probabilities, targets, threshold),
+    )
+
+
+def _judge(probabilities: ArrayLike, targets: NDArray[np.int8], threshold: float) -> ProbabilityResult | None:
+    probabilities, targets = check_scores_and_targets(probabilities, targets)
+    if not (targets != UNKNOWN).any():
+        return None
+    return ProbabilityResult(
+        mean_average_precision=_none_for_nan(mean_average_precision(probabilities, targets).mean),
+        ece=expected_calibration_error(reliability(probabilities, targets)),
+        brier=brier_score(probabilities, targets),
+        threshold=threshold,
+        f1=f1_at(probabilities, targets, threshold),
+        num_reported=float((probabilities >= threshold).sum(axis=1).mean()),
     )
 
 
@@ -218,4 +269,11 @@ def _none_for_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-__all__ = ["EvaluationReport", "LabelResult", "PointingResult", "SettingReport", "evaluate_scores"]
+__all__ = [
+    "EvaluationReport",
+    "LabelResult",
+    "PointingResult",
+    "ProbabilityResult",
+    "SettingReport",
+    "evaluate_scores",
+]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .suggestions import did_you_mean
 
+NOT_CALIBRATED = "This model is not calibrated, so it has no probabilities: see `ram-hf calibrate`."
 # The names that a threshold can be asked for by.
 BEST_F1 = "best-f1"
 
@@ -122,14 +123,13 @@ class Calibration:
             return [self.label_thresholds.get(label, self.threshold) for label in labels]
         return [self.named_threshold(threshold) if isinstance(threshold, str) else threshold] * len(labels)
 
-    def moved(self, probabilities: Tensor, labels_per_image: float, num_labels: int) -> Tensor:
-        """Probabilities for images that have more or fewer labels than the data had.
+    def prior_shift(self, labels_per_image: float, num_labels: int) -> float:
+        """What to add to all log-odds for images that have more or fewer labels than the data had.
 
         By Bayes' rule for a changed prior all odds are multiplied by the same number, the ratio of the odds of a label
-        before an image is seen (Saerens, Latinne and Decaestecker, Neural Computation 2002).
+        before an image is seen (Saerens, Latinne and Decaestecker, Neural Computation 2002). See [`shift_odds`].
 
         Args:
-            probabilities: of any shape.
             labels_per_image: how many of the labels an image is expected to have.
             num_labels: how many labels there are.
 
@@ -143,8 +143,12 @@ class Calibration:
                 f"The expected labels per image must be above 0 and below the number of labels ({num_labels}), got "
                 f"{labels_per_image}."
             )
-        shift = _log_odds(labels_per_image / num_labels) - _log_odds(self.labels_per_image / self.num_labels)
-        return (probabilities.double().logit() + shift).sigmoid().to(probabilities.dtype)
+        return _log_odds(labels_per_image / num_labels) - _log_odds(self.labels_per_image / self.num_labels)
+
+
+def shift_odds(probabilities: Tensor, shift: float) -> Tensor:
+    """Probabilities, of any shape, with `shift` added to their log-odds."""
+    return (probabilities.double().logit() + shift).sigmoid().to(probabilities.dtype)
 
 
 def _log_odds(probability: float) -> float:
@@ -155,4 +159,4 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-__all__ = ["BEST_F1", "Calibration"]
+__all__ = ["BEST_F1", "NOT_CALIBRATED", "Calibration", "shift_odds"]

@@ -11,7 +11,7 @@ from huggingface_hub.utils import yaml_dump
 from .configuration_ram import RamConfig
 from .eval_results import results_tables
 from .hub_names import hub_id
-from .run_record import RunRecord
+from .run_record import CALIBRATED, RunRecord
 
 RESULTS, TRAINING = "## Results", "## Training"  # sections in this order
 _EXAMPLE_LABELS = ("dog", "red car", "tree")  # for models that tell of no labels
@@ -29,6 +29,8 @@ The mean of two softmaxes over the labels that are asked for, one from the whole
 scores of an image sum to 1 over that list, so they **rank** labels. They are no probability that a label is present:
 the same label scores less in a longer list, something scores high even where nothing of the list is there, and a
 threshold means nothing until the list is fixed."""
+
+_PROBABILITY = "## What a probability means"
 
 _LIMITS = """\
 - It understands what its CLIP understands, in the language of its CLIP's captions. A word that CLIP does not know gets
@@ -58,7 +60,14 @@ def generated_text(
         has_pipeline: whether the pipeline's code goes along.
     """
     sections = [_introduction(config, run), _usage(repo_id, run, has_pipeline=has_pipeline), _SCORE]
-    sections += [results_text(results), _training(run), _labels(run), _limits(config), _CITATION]
+    sections += [
+        _probabilities(config, run),
+        results_text(results),
+        _training(run),
+        _labels(run),
+        _limits(config),
+        _CITATION,
+    ]
     return "\n\n".join(section for section in sections if section)
 
 
@@ -105,6 +114,33 @@ outputs = model(**processor(images=image, labels=labels))
 print(processor.post_process_tagging(outputs, labels, top_k=3)[0])
 ```""")
     return "\n\n".join(sections)
+
+
+def _probabilities(config: RamConfig | None, run: RunRecord) -> str:
+    if config is None or config.calibration is None:
+        return ""
+    words = (
+        'The answer to "is this label in the image?" (`outputs.probabilities`): it is the same whatever else is asked '
+        "for, all of an image's may be small, and of the labels with 0.7 about 70 % are there. Images are read with "
+        f"{len(config.reference_labels or ()):,} reference labels, whatever is asked for. From "
+        f"{config.calibration['threshold']:.3f} on F1 is best."
+    )
+    found = run.calibration
+    if not isinstance(found.get(CALIBRATED), Mapping) or not found.get("bins"):
+        return f"{_PROBABILITY}\n\n{words}"
+    data, ece = found[CALIBRATED], found["ece"]
+    words += (
+        f" Fitted to {data['images']:,} images with {data['labels']:,} labels, each left out of the reference: so it "
+        f"is of labels that the model does not know that the expected calibration error is {ece:.3f} and the Brier "
+        f"score {found['brier']:.4f}. On images of another kind they are less to be trusted."
+    )
+    rows = [
+        f"| {each['lowest']:.2f} to {each['highest']:.2f} | {each['mean_probability']:.3f} | "
+        f"{each['share_present']:.3f} | {each['num_entries']:,} |"
+        for each in found["bins"]
+    ]
+    table = "\n".join(["| probability | mean | share of images with the label | count |", "|---|---|---|---|", *rows])
+    return f"{_PROBABILITY}\n\n{words}\n\n{table}"
 
 
 def results_text(results: Sequence[EvalResult]) -> str:

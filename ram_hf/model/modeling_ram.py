@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .adapters import leaving_out_clip, load_joined
 from .bundled import find_bundled
-from .calibration import Calibration
+from .calibration import NOT_CALIBRATED, Calibration
 from .checkpoint_kind import load_clip, refuse_missing_folder
 from .configuration_ram import RamConfig, check_field_names
 from .image_encoder import EncodedImages, ImageEncoder
@@ -282,7 +282,8 @@ class RamModel(RamPreTrainedModel):
         """Wrap a CLIP checkpoint; useful at once, without training.
 
         The local stream and the matching work from the start. The adapters are there but inert: their last convolution
-        is zero. There are no ladder tokens and no prompts until [`add_learned_tokens`] adds them for training.
+        is zero. There are no ladder tokens and no prompts until [`add_learned_tokens`] adds them for training. Nor are
+        there reference labels and probabilities: `ram-hf calibrate` encodes a list of common nouns, and fits them.
 
         Args:
             clip: id on the Hub, folder or `CLIPModel` with a ViT tower. A `CLIPModel` is wrapped, not copied.
@@ -500,11 +501,23 @@ class RamModel(RamPreTrainedModel):
         """Whether the model gives probabilities."""
         return self.reference is not None and self.config.calibration is not None
 
+    @property
+    def calibration(self) -> Calibration:
+        """What makes probabilities of the model's evidence.
+
+        Raises:
+            ValueError: when the model is not calibrated.
+        """
+        if not self.is_calibrated:
+            raise ValueError(NOT_CALIBRATED)
+        return Calibration.from_dict(self.config.calibration or {})
+
     def set_reference_labels(self, names: Sequence[str], label_features: Tensor) -> None:
         """Set the labels that images are read with when labels are to be judged each by itself.
 
-        The labels that the model was trained on are a good list, and common nouns for one without training. They are
-        saved with the model. A calibration that the model had belongs to other labels, and is dropped.
+        The labels that the model was trained on are a good list, and common nouns (`ram_hf.COMMON_NOUNS`) for one
+        without training. They are saved with the model. A calibration that the model had belongs to other labels, and
+        is dropped. `ram-hf calibrate` sets them too.
 
         Args:
             names: R distinct label names.
@@ -580,7 +593,7 @@ class RamModel(RamPreTrainedModel):
         )
         probabilities = None
         if self.config.calibration is not None:
-            probabilities = Calibration.from_dict(self.config.calibration).probabilities(
+            probabilities = self.calibration.probabilities(
                 evidence.global_logits, evidence.local_logits, features.statistics
             )
         return RamOutput(
@@ -656,7 +669,7 @@ class RamModel(RamPreTrainedModel):
         if output_probabilities is None:
             output_probabilities = self.is_calibrated and not self.training
         elif output_probabilities and not self.is_calibrated:
-            raise ValueError("This model is not calibrated, so it has no probabilities: see `ram-hf calibrate`.")
+            raise ValueError(NOT_CALIBRATED)
         teach = labels is not None and self.training and self.config.teacher_weight > 0
         check_label_source(input_ids, label_features, teach=teach)
         vision_record, text_record = (

@@ -12,7 +12,7 @@ from transformers import AutoModel, CLIPModel, Pipeline, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import logging
 
-from .calibration import Calibration
+from .calibration import shift_odds
 from .checkpoint_kind import kind_of
 from .configuration_ram import RamConfig
 from .handler import TASK  # of all files there: what is imported here travels with the pipeline
@@ -273,10 +273,11 @@ class RamTaggingPipeline(PushesCard, Pipeline):
         lowest: Any = threshold
         probabilities = model_outputs.get("probabilities")
         if probabilities is not None:
-            calibration = Calibration.from_dict(self.model.config.calibration)
+            calibration = self.model.calibration
             lowest = calibration.thresholds_of(candidate_labels, threshold)
             if expected_labels_per_image is not None:
-                probabilities = calibration.moved(probabilities, expected_labels_per_image, len(candidate_labels))
+                shift = calibration.prior_shift(expected_labels_per_image, len(candidate_labels))
+                probabilities = shift_odds(probabilities, shift)
         outputs = RamOutput(scores=model_outputs.get("scores"), probabilities=probabilities)
         (tags,) = self.processor.post_process_tagging(outputs, candidate_labels, top_k=top_k, threshold=lowest)
         if "transport_plan" in model_outputs:
@@ -315,12 +316,10 @@ class RamTaggingPipeline(PushesCard, Pipeline):
         **_: Any,
     ) -> None:
         if self._gives_probabilities(score):
-            if not self.model.is_calibrated:
-                raise ValueError("This model is not calibrated, so it has no probabilities: see `ram-hf calibrate`.")
-            calibration = Calibration.from_dict(self.model.config.calibration)
+            calibration = self.model.calibration
             calibration.thresholds_of(candidate_labels, threshold)
             if expected_labels_per_image is not None:
-                calibration.moved(torch.empty(0), expected_labels_per_image, len(candidate_labels))
+                calibration.prior_shift(expected_labels_per_image, len(candidate_labels))
         elif isinstance(threshold, str) or expected_labels_per_image is not None:
             name = "threshold" if isinstance(threshold, str) else "expected_labels_per_image"
             raise ValueError(f"`{name}`={threshold or expected_labels_per_image!r} is for probabilities alone.")

@@ -18,7 +18,7 @@ from .card import has_own_words, make_card, metadata, read_card
 from .card_text import base_model
 from .configuration_ram import RamConfig
 from .eval_results import merged_results
-from .run_record import RUN_FILE, find_run_file, read_run
+from .run_record import CALIBRATION_DIAGRAM, CALIBRATION_FILE, RUN_FILE, find_run_file, read_run
 
 CARD = "README.md"
 _PIPELINE_CODE = "pipeline_ram.py"
@@ -88,8 +88,10 @@ def renew_card(
         remote.save(folder / CARD)  # a processor knows less than the model's card that is there
         return False
     run = read_run(source, token=token)
-    if run_file is not None and not (folder / RUN_FILE).exists():
-        shutil.copy(run_file, folder / RUN_FILE)
+    for name in (RUN_FILE, CALIBRATION_FILE, CALIBRATION_DIAGRAM):
+        file = find_run_file(source, name, token=token)
+        if file is not None and not (folder / name).exists():
+            shutil.copy(file, folder / name)
     if own is not None:
         results = [metadata(card).eval_results or [] for card in (local, remote) if card is not None]
         metadata(own).eval_results = merged_results(results[0], results[-1]) or None

@@ -136,7 +136,7 @@ def label_evidence(
         padded = torch.cat([label_embeds, label_embeds.new_zeros(padding, label_embeds.shape[1])])
         blocks = []
         for block in padded.split(labels_at_once):
-            is_reference = (block @ reference_embeds.T).amax(dim=1) >= _SAME_LABEL_COSINE  # (labels,)
+            is_reference = is_same_label(block, reference_embeds).any(dim=1)
             local, columns = _local_evidence(features, block, is_reference, config, scales, output_transport_plan)
             image_embeds = features.image_embeds.float()
             blocks.append((image_embeds @ block.T / scales.global_temperature, local, columns))
@@ -145,6 +145,11 @@ def label_evidence(
     return LabelEvidence(
         torch.cat(global_logits, dim=1)[:, :num_labels], torch.cat(local_logits, dim=1)[:, :num_labels], plan
     )
+
+
+def is_same_label(label_embeds: Tensor, others: Tensor) -> Tensor:
+    """Whether labels are one to the model, (L, M), by L2-normalised features (L, D) and (M, D)."""
+    return label_embeds @ others.T >= _SAME_LABEL_COSINE
 
 
 def _match_reference(
@@ -210,5 +215,6 @@ __all__ = [
     "ReferenceLabels",
     "Scales",
     "describe_images",
+    "is_same_label",
     "label_evidence",
 ]

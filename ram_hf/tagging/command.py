@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..option_types import path, path_or_id, share, whole_number
+from ..option_types import path, path_or_id, whole_number
+from .score_options import add_score_arguments, scoring_of
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .tagger import Tagger
     from .vocabulary import Vocabulary
 
+_DEFAULT_MODEL = "ram-tiny"
 _FEW = 8  # pictures, which need no bar
 
 _DESCRIPTION = """\
@@ -88,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="at most N labels found in a picture (default: 5, without end with a threshold)",
     )
-    tags.add_argument("--threshold", type=share, metavar="T", help="only labels that score at least T, from 0 to 1")
+    add_score_arguments(tags)
     tags.add_argument(
         "--prompt-template",
         metavar="TEXT",
@@ -151,11 +153,11 @@ def run(args: argparse.Namespace) -> int:
     from .outputs import TagOptions
     from .overlay import leave_out_drawn
     from .paths import FoundImages, find_images
+    from .scoring import HOW_TO_CALIBRATE, PAPER
 
     # All that can be wrong with the command is found before the model is loaded.
     _refuse_what_has_no_effect(args)
     vocabulary, notes = read_vocabulary(args.labels, args.labels_file, stdin=sys.stdin.buffer)
-    options = TagOptions.of(vocabulary, args.top_k, args.threshold)
     if args.sidecar == "txt":
         _refuse_separators(vocabulary)
     stored = _open_index(args)
@@ -164,7 +166,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         found = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None, exclude=args.exclude)
     paths = found.paths
-    sys.stderr.write("".join(f"{note}\n" for note in (*notes, *_idle_options(args, found, vocabulary))))
+    options = TagOptions.of(scoring_of(args, _model_name(args, stored), vocabulary), args.top_k)
+    sys.stderr.write("".join(f"{note}\n" for note in (*notes, *_idle_options(args, found, options))))
     if args.overlay is not None:
         paths = leave_out_drawn(paths, args.overlay)
         if not paths:
@@ -184,6 +187,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(passed_over + "\n")
     if interrupted:
         return 130
+    if options.score == PAPER and args.score is None and len(failures) < len(todo.paths):
+        sys.stderr.write(f"{HOW_TO_CALIBRATE}\n")
     return 1 if args.strict and failures else 0
 
 
@@ -207,7 +212,17 @@ def _open_index(args: argparse.Namespace) -> "StoredImages | None":
     for option, is_given in (("--exclude", args.exclude), ("--strict-pictures", args.strict_pictures)):
         if is_given:
             raise ValueError(f"`{option}` is about files, and the pictures of an index are not opened.")
+    if args.score == "paper":
+        raise ValueError(
+            "`--score paper` is of a picture and the whole list of labels together, and an index has no pictures."
+        )
     return StoredImages(args.paths[0], beside=bool(args.sidecar or args.overlay))
+
+
+def _model_name(args: argparse.Namespace, stored: "StoredImages | None") -> str:
+    if args.model is not None:
+        return str(args.model)
+    return _DEFAULT_MODEL if stored is None else stored.index.description.model
 
 
 def _refuse_separators(vocabulary: "Vocabulary") -> None:
@@ -218,13 +233,18 @@ def _refuse_separators(vocabulary: "Vocabulary") -> None:
             raise ValueError(f"The label {name!r} holds {mark}, which separates labels in a .txt file.")
 
 
-def _idle_options(args: argparse.Namespace, found: "FoundImages", vocabulary: "Vocabulary") -> list[str]:
+def _idle_options(args: argparse.Namespace, found: "FoundImages", options: "TagOptions") -> list[str]:
     """What changes nothing, a line each."""
+    from .scoring import PROBABILITY
+
+    vocabulary = options.vocabulary
     lines = [f"`--exclude {pattern}` leaves out nothing." for pattern in found.idle_patterns]
     if args.top_k is not None and args.top_k > len(vocabulary.matched):
         lines.append(f"`--top-k {args.top_k}` is more than there are labels, {len(vocabulary.matched)}.")
     if args.threshold is not None and vocabulary.has_every_threshold:
         lines.append(f"`--threshold {args.threshold}` changes nothing: {str(args.labels_file)!r} says all thresholds.")
+    if options.score == PROBABILITY and vocabulary.background:
+        lines.append("`background` changes nothing: probabilities do not compete (`--score paper` does).")
     return lines
 
 
@@ -334,7 +354,7 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions", stored: "Store
     from .tagger import Tagger, refuse_stored
 
     if stored is None:
-        model, processor = load_quietly(args.model or "ram-tiny")
+        model, processor = load_quietly(_model_name(args, stored))
     else:
         model, processor = load_for_index(stored.index, args.model)
         refuse_stored(model, has_patches=stored.index.has_patches, with_heat_maps=args.overlay is not None)
@@ -345,6 +365,8 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions", stored: "Store
         label_template=args.prompt_template,
         top_k=options.top_k,
         threshold=options.threshold,
+        score=options.score,
+        expected_labels=options.expected_labels,
         device=pick_device(args.device),
         with_heat_maps=args.overlay is not None,
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..option_types import path, path_or_id, share, whole_number
+from .score_options import add_score_arguments, scoring_of
 
 if TYPE_CHECKING:
     from ..model.modeling_ram import RamModel
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from .outputs import TagOptions
     from .vocabulary import Vocabulary
 
-# Among 1,007 names of 328 things, of 1,054 pairs of names of one thing 1,038 are that much alike to ram-tiny, and none
-# of two things: `python benchmarks/near_labels.py`.
+# Among 1,007 names of 328 things, of 1,054 pairs of names of one thing 1,038 are that much alike to ram-tiny, and no
+# pair of two things: `python benchmarks/near_labels.py`.
 _NEAR = 0.9
 _SHOWN = 20
 _WIDEST = 60  # characters of a name
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file or folder of pictures to look for labels in",
     )
     check.add_argument("--top-k", type=whole_number(1), metavar="N", help="as `ram-hf tag` takes it")
-    check.add_argument("--threshold", type=share, metavar="T", help="as `ram-hf tag` takes it")
+    add_score_arguments(check)
     check.add_argument("--prompt-template", metavar="TEXT", help="as `ram-hf tag` takes it")
     check.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, mps, ... (default: the fastest)")
     check.add_argument("--batch-size", type=whole_number(1), default=16, metavar="N", help="(default: 16)")
@@ -142,8 +143,16 @@ def _never_found(
     from .paths import printable
     from .tagger import Tagger
 
-    tagger = Tagger(model, processor, vocabulary, label_template=args.prompt_template, device=model.device)
-    options = TagOptions.of(vocabulary, args.top_k, args.threshold)
+    options = TagOptions.of(scoring_of(args, args.model, vocabulary), args.top_k)
+    tagger = Tagger(
+        model,
+        processor,
+        options.vocabulary,
+        label_template=args.prompt_template,
+        score=options.score,
+        expected_labels=options.expected_labels,
+        device=model.device,
+    )
     search = look_for_labels(tagger, options, paths, batch_size=args.batch_size)
     for name, error in itertools.islice(search.errors.items(), _SHOWN):
         sys.stderr.write(f"{printable(name)}: {printable(error)}\n")

@@ -36,8 +36,8 @@ class NearPair(NamedTuple):
 def directions(features: Tensor, everyday: Tensor) -> Tensor:
     """Unit vectors of label features without what everyday words share.
 
-    Any two texts are alike to a CLIP, one model's more than another's (arXiv 2203.02053); without their mean, a cosine
-    means nearly the same with each model.
+    Any two texts are alike to a CLIP, to one model more than to another (arXiv 2203.02053); without their mean, a
+    cosine depends less on the model.
 
     Args:
         features: of labels, shape (L, D).

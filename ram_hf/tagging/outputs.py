@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
 from .paths import escape_path
+from .scoring import PAPER, Scoring
 from .vocabulary import Vocabulary
 
 DEFAULT_TOP_K = 5
@@ -65,18 +66,20 @@ class TagOptions(NamedTuple):
     vocabulary: Vocabulary
     top_k: int | None
     threshold: float | None
+    score: str = PAPER
+    expected_labels: float | None = None
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, top_k: int | None, threshold: float | None) -> "TagOptions":
+    def of(cls, scoring: Scoring, top_k: int | None) -> "TagOptions":
         """Options as they are given, where neither number need be: tags are few by one of them."""
-        if top_k is None and threshold is None and not vocabulary.has_every_threshold:
+        if top_k is None and scoring.threshold is None and not scoring.vocabulary.has_every_threshold:
             top_k = DEFAULT_TOP_K
-        return cls(vocabulary, top_k, threshold)
+        return cls(scoring.vocabulary, top_k, scoring.threshold, scoring.score, scoring.expected_labels)
 
     @property
     def mark(self) -> str:
         """Letters and digits that stand for these options, for outputs that do not show them."""
-        options = [asdict(self.vocabulary), self.top_k, self.threshold]
+        options = [asdict(self.vocabulary), *self[1:]]
         return hashlib.sha256(json.dumps(options).encode()).hexdigest()[:12]
 
     def can_give(self, labels: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
 from .index import ImageIndex, read_basis
 from .sketches import sketched_similarity
-from .stored_scores import calibration_of, global_logits, needs_patches, score_stored
+from .stored_scores import global_logits, needs_patches, score_stored
 
 LOOKED_AT = 3000  # images that are looked at in full: the best by what is known of all
 # What the nearest memory holds; far larger pieces cost the system new pages each time.
@@ -46,7 +46,7 @@ class LabelSearch:
         self._index, self._model, self._processor, self._looked_at = index, model, processor, looked_at
         self._calibration: Calibration | None = None
         if model.is_calibrated and (index.has_patches or not needs_patches(model)):
-            self._calibration = calibration_of(model)
+            self._calibration = model.calibration
         self._basis = torch.from_numpy(read_basis(index.folder, index.description))
         self._global_temperature = float(model.temperatures.global_temperature.detach())
         self._local_temperature = float(model.temperatures.local_temperature.detach())

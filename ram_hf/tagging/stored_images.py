@@ -53,7 +53,8 @@ class StoredImages:
         order = numbers.argsort(kind="stable")
         found = self.index.features(numbers[order])
         back = order.argsort()
-        return StoredFeatures(**{name: values[back] for name, values in found._asdict().items() if values is not None})
+        parts = {name: values[back] for name, values in found._asdict().items() if values is not None}
+        return StoredFeatures(**parts)
 
 
 def refuse_indexes_among(paths: Sequence[str]) -> None:

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.calibration import Calibration
 from ..model.modeling_ram import RamModel, RamOutput
 from ..model.reference_labels import LABELS_AT_ONCE, ImageFeatures
 from .index import StoredFeatures
@@ -35,7 +34,8 @@ def score_stored(
     logits = global_logits(model, tensors["image_embeds"], label_features)
     local_logits, probabilities = torch.zeros_like(logits), None
     if model.is_calibrated and not needs_patches(model):
-        probabilities = calibration_of(model).probabilities(logits, local_logits, tensors["statistics"])
+        calibration = model.calibration
+        probabilities = calibration.probabilities(logits, local_logits, tensors["statistics"])
     return RamOutput(global_logits=logits, local_logits=local_logits, probabilities=probabilities)
 
 
@@ -47,12 +47,7 @@ def global_logits(model: RamModel, image_embeds: Tensor, label_features: Tensor)
 
 def needs_patches(model: RamModel) -> bool:
     """Whether the calibration weighs the local logit."""
-    return calibration_of(model).evidence_weights[1] != 0
+    return model.calibration.evidence_weights[1] != 0
 
 
-def calibration_of(model: RamModel) -> Calibration:
-    """That of a model that is calibrated."""
-    return Calibration.from_dict(model.config.calibration or {})
-
-
-__all__ = ["calibration_of", "global_logits", "needs_patches", "score_stored"]
+__all__ = ["global_logits", "needs_patches", "score_stored"]

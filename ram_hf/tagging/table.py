@@ -6,6 +6,7 @@ from typing import TextIO
 from .outputs import TaggedImage
 from .paths import printable
 
+_NONE = "none of these labels"
 _WIDEST_PATH, _WIDEST_LABEL = 60, 20  # characters of an aligned column; longer ones push the rest to the right
 
 
@@ -49,7 +50,7 @@ class Table:
             tags = printable(image.error)
         else:
             cells = [f"{printable(tag['label'])} {tag['score']:.2f}" for tag in image.tags]
-            tags = "  ".join(f"{cell:{self._tag_width}}" for cell in cells).rstrip() or "-"
+            tags = "  ".join(f"{cell:{self._tag_width}}" for cell in cells).rstrip() or _NONE
         return f"{printable(image.path):{self._path_width}}  {tags}\n"
 
     @staticmethod

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..model.modeling_ram import RamModel
+from ..model.calibration import shift_odds
+from ..model.modeling_ram import RamModel, RamOutput
 from ..model.processing_ram import RamProcessor
 from ..model.regions import heat_map
 from .index import StoredFeatures
 from .reader import SquareSize
+from .scoring import PROBABILITY
 from .stored_scores import needs_patches, score_stored
 from .vocabulary import Vocabulary
 
@@ -29,6 +31,8 @@ class Tagger:
         label_template: sentence around a label; None for the processor's own.
         top_k: at most this many labels found in each picture; None for all.
         threshold: only labels that score at least this, where the vocabulary has no other; None for all.
+        score: "probability" for each label's own, or "paper"; None for probabilities where the model is calibrated.
+        expected_labels: of probabilities: how many of the labels a picture has on average, where that is known.
         device: where to compute.
         with_heat_maps: say also where each tag is.
 
@@ -45,6 +49,8 @@ class Tagger:
         label_template: str | None = None,
         top_k: int | None = None,
         threshold: float | None = None,
+        score: str | None = None,
+        expected_labels: float | None = None,
         device: str | torch.device = "cpu",
         with_heat_maps: bool = False,
     ):
@@ -55,6 +61,11 @@ class Tagger:
         self.vocabulary = vocabulary
         self.top_k, self.threshold = top_k, threshold
         self.with_heat_maps = with_heat_maps
+        self._gives_probabilities = model.is_calibrated if score is None else score == PROBABILITY
+        self._shift: float | None = None
+        if expected_labels is not None:
+            calibration = model.calibration
+            self._shift = calibration.prior_shift(expected_labels, len(vocabulary.matched))
         self._label_features = candidate_features(model, processor, vocabulary, label_template)
 
     @property
@@ -89,26 +100,36 @@ class Tagger:
         output = score_stored(self.model, stored, features, device, output_transport_plan=self.with_heat_maps)
         return self._report(output)
 
-    def _report(self, output: Any) -> list[list[dict[str, Any]]]:
-        plans = output.transport_plan.float().cpu().numpy() if self.with_heat_maps else None
-        scores = _scores_of(output)
-        return [
-            self._tags(*of_one)
-            for of_one in zip(scores, [None] * len(scores) if plans is None else plans, strict=True)
-        ]
+    def _report(self, output: RamOutput) -> list[list[dict[str, Any]]]:
+        plan: Any = output.transport_plan
+        scores = self._scores_of(output)
+        plans = plan.float().cpu().numpy() if self.with_heat_maps else [None] * len(scores)
+        return [self._tags(*of_one) for of_one in zip(scores, plans, strict=True)]
 
     @torch.inference_mode()
     def score(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
         """Scores of the vocabulary's columns, shape (pictures, columns), of pixels as above."""
-        return _scores_of(self._match(pixels))
+        return self._scores_of(self._match(pixels))
 
-    def _match(self, pixels: Sequence[np.ndarray]) -> Any:
+    def _match(self, pixels: Sequence[np.ndarray]) -> RamOutput:
         inputs = self.processor.image_processor(list(pixels), do_resize=False, return_tensors="pt")
+        pixel_values = inputs["pixel_values"].to(self._label_features.device)
+        if self._gives_probabilities:
+            features = self.model.encode_images(pixel_values)
+            return self.model.score_stored(features, self._label_features, output_transport_plan=self.with_heat_maps)
         return self.model(
-            inputs["pixel_values"].to(self._label_features.device),
+            pixel_values,
             label_features=self._label_features,
             output_transport_plan=self.with_heat_maps,
+            output_probabilities=False,
         )
+
+    def _scores_of(self, output: RamOutput) -> np.ndarray:
+        tensor: Any = output.probabilities if self._gives_probabilities else output.scores
+        if self._shift is not None:
+            tensor = shift_odds(tensor, self._shift)
+        scores: np.ndarray = tensor.float().cpu().numpy()
+        return scores
 
     def _tags(self, scores: np.ndarray, plan: np.ndarray | None) -> list[dict[str, Any]]:
         """Tags of one image by its scores (columns,) and its plan (P, columns)."""
@@ -145,8 +166,8 @@ def candidate_features(
 ) -> Tensor:
     """Label features of a vocabulary's columns: of several names the mean direction, of one name its own.
 
-    Of the ways to join names this ranks no worse than the others and costs an image nothing, where a column for each
-    name would make the list longer: `benchmarks/label_names.py`, docs/vocabulary.md.
+    The highest of the names' probabilities ranks the same (`benchmarks/label_names.py`, docs/vocabulary.md), and costs
+    a column for each name.
 
     Returns:
         Features, not normalised, shape (columns, D).
@@ -167,13 +188,6 @@ def encode_names(
     with torch.inference_mode():
         inputs = (processor(labels=part, label_template=label_template).to(model.device) for part in parts)
         return torch.cat([model.get_label_features(**each) for each in inputs])
-
-
-def _scores_of(output: Any) -> np.ndarray:
-    """Probabilities (images, columns) of a model that is calibrated, else scores."""
-    tensor = output.scores if output.probabilities is None else output.probabilities
-    scores: np.ndarray = tensor.float().cpu().numpy()
-    return scores
 
 
 def _joined(features: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def _train(arguments: RamTrainingArguments, accelerator: Accelerator, output_dir
     model.to(accelerator.device)
     optimizers = _make_optimizers(arguments, model, accelerator)
     average = MovingAverage(TrainedWeights(model), arguments.ema_decay)
-    averaged = AveragedModel(model, processor, average, accelerator)
+    averaged = AveragedModel(model, processor, average, accelerator, label_names=label_set.seen)
     label_ids = processor(labels=label_set.seen)["input_ids"]
     learner = Learner(
         model, label_ids, label_weights=weights, gather_loss=arguments.gather_loss, accelerator=accelerator

@@ -25,6 +25,8 @@ def prepare_model(arguments: RamTrainingArguments) -> tuple[RamModel, RamProcess
         dtype=torch.float32,
         config={**_LEARNED_TOKENS, **arguments.ram_config},
     )
+    # They belong to the weights as they were: the written model has those of its own training.
+    model.reference = model.config.reference_labels = model.config.calibration = None
     if arguments.gradient_checkpointing:
         # transformers 5.23 renames the method and warns of the old name, which is the only one in 5.17.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable

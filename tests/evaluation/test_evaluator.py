@@ -212,3 +212,52 @@ def test_report_in_all_its_forms(report):
     table = lines[: lines.index("")]
     assert len({len(line) for line in table}) == 1
     assert lines[-1].startswith("gzsl: 19 images; 6 labels")
+
+
+def calibrated_model():
+    model = make_model()
+    model.set_reference_labels(["sky", "mouse", "tea"], torch.randn(3, 24, generator=torch.Generator().manual_seed(5)))
+    model.config.calibration = {
+        "evidence_weights": [0.3, 0.01],
+        "statistics_weights": [-0.1, 0.1, 0.1, -0.003, 0.001, 0.002],
+        "bias": -0.3,
+        "threshold": 0.4,
+    }
+    return model
+
+
+def test_probabilities_are_judged_once_for_all_lists(report):
+    model, batches, features = calibrated_model(), make_batches(), make_label_features()
+    found = evaluate(model, batches)
+    targets = torch.cat([batch["labels"] for _, batch in batches]).numpy()
+    with torch.no_grad():
+        stored = model.encode_images(torch.cat([batch["pixel_values"] for _, batch in batches]))
+        probabilities = model.score_stored(stored, features).probabilities.numpy()
+    assert 0.05 < probabilities.min() < 0.4 < probabilities.max()
+    for setting, labels in {"zsl": UNSEEN, "gzsl": range(len(LABEL_NAMES))}.items():
+        labels = list(labels)
+        result = found.settings[setting].probabilities
+        known = targets[:, labels] != -1
+        present, said = targets[:, labels][known], probabilities[:, labels][known]
+        assert result.brier == pytest.approx(np.mean((said - present) ** 2), rel=1e-4)
+        right = ((said >= 0.4) & (present == 1)).sum()
+        assert result.f1 == pytest.approx(2 * right / ((said >= 0.4).sum() + present.sum()))
+        assert result.num_reported == pytest.approx((probabilities[:, labels] >= 0.4).sum(axis=1).mean())
+        precision = [
+            average_precision_score(targets[known, label], probabilities[known, label])
+            for label in labels
+            for known in [targets[:, label] != -1]
+        ]
+        assert result.mean_average_precision == pytest.approx(np.mean(precision), rel=1e-5)
+    table = found.to_table()
+    assert "probability/ECE" in table
+    assert "from a probability of 0.400 on" in table
+    plain = report.to_dict()
+    for setting, content in found.to_dict().items():
+        content.pop("probabilities")  # all the rest is that of a model without a calibration
+        assert content == plain[setting]
+
+
+def test_nothing_is_asked_of_a_model_without_a_calibration(model, monkeypatch):
+    monkeypatch.setattr(type(model), "encode_images", None)
+    assert "probabilities" not in evaluate(model, make_batches(num_batches=2)).to_dict()["gzsl"]

@@ -5,7 +5,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
 from ram_hf import RamConfig
-from ram_hf.model.calibration import Calibration
+from ram_hf.model.calibration import Calibration, shift_odds
 from tests.conftest import make_config
 
 VALUES = {
@@ -75,10 +75,11 @@ def test_a_changed_prior_is_bayes_rule():
         present = prior * likelihood_present
         return present / (present + (1 - prior) * likelihood_absent)
 
-    torch.testing.assert_close(calibration.moved(posterior(0.1), 15, 30), posterior(0.5))
+    shift = calibration.prior_shift(15, 30)
+    torch.testing.assert_close(shift_odds(posterior(0.1), shift), posterior(0.5))
     for wrong in (0, 30, float("nan")):
         with pytest.raises(ValueError, match=r"below the number of labels \(30\)"):
-            calibration.moved(torch.tensor([0.5]), wrong, 30)
+            calibration.prior_shift(wrong, 30)
     untold = Calibration.from_dict({**VALUES, "labels_per_image": None, "num_labels": None})
     with pytest.raises(ValueError, match="does not tell"):
-        untold.moved(torch.tensor([0.5]), 2, 30)
+        untold.prior_shift(2, 30)

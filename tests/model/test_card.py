@@ -281,3 +281,27 @@ def test_results_of_the_bundled_model_are_valid_for_the_hub():
     assert again == yaml.safe_load(text.split("---\n")[1])["model-index"]
     by_name = {result.metric_name: result.metric_value for result in results}
     assert (by_name["ZSL mAP"], by_name["GZSL mAP"]) == (0.3327, 0.4393)
+
+
+def test_a_calibration_is_told_with_its_table(tiny_config):
+    weights = {"evidence_weights": [1.0, 1.0], "statistics_weights": [0.0] * 6, "bias": 0.0, "threshold": 0.284}
+    config = type(tiny_config)(**{**tiny_config.to_dict(), "reference_labels": ["dog", "cat"], "calibration": weights})
+    bins = [{"lowest": 0.05, "highest": 0.3, "mean_probability": 0.121, "share_present": 0.103, "num_entries": 1489}]
+    found = {"calibrated": {"images": 1500, "labels": 218}, "ece": 0.0371, "brier": 0.0099, "bins": bins}
+    text = str(make_card("me/ram-street", config=config, run=make_run(calibration=found)))
+    assert "## What a probability means" in text
+    assert "From 0.284 on F1 is best. Fitted to 1,500 images with 218 labels" in text
+    assert "error is 0.037 and the Brier score 0.0099" in text
+    assert "| 0.05 to 0.30 | 0.121 | 0.103 | 1,489 |" in text
+    bare = str(make_card("me/ram-street", config=config, run=make_run()))  # its report was lost
+    assert "## What a probability means" in bare
+    assert "Fitted to" not in bare
+    assert "What a probability means" not in str(make_card("me/ram-street", config=tiny_config, run=make_run()))
+
+
+def test_a_run_knows_its_calibration(tmp_path):
+    (tmp_path / "calibration.json").write_text('{"ece": 0.5}')
+    assert read_run(tmp_path).calibration == {"ece": 0.5}
+    (tmp_path / "calibration.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"calibration.json' is no JSON object"):
+        read_run(tmp_path)

@@ -117,3 +117,19 @@ def test_ram_tiny_comes_with_the_package():
         output = model(**processor(images=[examples / "pictures" / "scene-14.jpg"], labels=labels))
     best = [tag["label"] for tag in processor.post_process_tagging(output, labels, top_k=2)[0]]
     assert set(best) == {"volcano", "traffic light"}
+
+
+def test_ram_tiny_tells_what_is_there():
+    """It is calibrated: what an example scene holds is probable, and all else is not, whatever else is asked for."""
+    model, processor = RamModel.from_pretrained("ram-tiny"), RamProcessor.from_pretrained("ram-tiny")
+    assert len(model.config.reference_labels) == 218
+    assert {"0.8", "0.9", "0.95"} == model.config.calibration["precision_thresholds"].keys()
+    picture = Path(__file__).parents[2] / "examples" / "pictures" / "scene-14.jpg"
+    labels = ["volcano", "traffic light", "owl", "bell", "canoe"]
+    with torch.inference_mode():
+        found = model(**processor(images=[picture], labels=labels)).probabilities[0]
+    threshold = model.config.calibration["threshold"]
+    assert (found >= threshold).tolist() == [True, True, False, False, False]
+    with torch.inference_mode():
+        alone = model(**processor(images=[picture], labels=["owl"])).probabilities
+    assert torch.equal(alone[0, 0], found[2])

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ram_hf.cli import main
 from ram_hf.tagging import command
+from ram_hf.tagging.scoring import HOW_TO_CALIBRATE
 from tests.conftest import LABELS
 
 from .hostile import photograph, save_frames, save_photographs, save_png_bomb, save_truncated
@@ -71,13 +72,15 @@ def test_tables_for_programs_and_for_people(tag, tmp_path, capsys, monkeypatch):
     assert path == "./new\\nline\\t.png"
     assert label in ("a", "bé")
     assert 0.5 <= float(score) <= 1
-    assert shown.err == "1 picture tagged, 1 failed\n  ./broken.png: the file is empty\n"
+    assert shown.err == f"1 picture tagged, 1 failed\n  ./broken.png: the file is empty\n{HOW_TO_CALIBRATE}\n"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert tag(".", "--threshold", 0, labels="a, longer") == 0
     broken, fine = capsys.readouterr().out.splitlines()
     assert broken == "./broken.png       the file is empty"
     assert fine.startswith("./new\\nline\\t.png  ")
     assert {"a", "longer"} <= set(fine.split())
+    assert tag(".", "--threshold", 1, labels="a, longer") == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("  none of these labels")
 
 
 def test_labels_from_a_file_and_duplicates(tag, tmp_path, capsys, model_folder):
@@ -410,13 +413,13 @@ def test_labels_on_standard_input(tag, tmp_path, monkeypatch, capsys, model_fold
 
 def test_options_that_change_nothing_are_told(tag, tmp_path, capsys):
     save_photographs(tmp_path / "photos", 2)
-    assert tag("photos", "--top-k", 9, "--exclude", "0001*", "--exclude", "old") == 0
+    assert tag("photos", "--score", "paper", "--top-k", 9, "--exclude", "0001*", "--exclude", "old") == 0
     assert capsys.readouterr().err.splitlines() == [
         "`--exclude old` leaves out nothing.",
         "`--top-k 9` is more than there are labels, 4.",
         "1 picture tagged, 0 failed",
     ]
-    assert tag("photos", "--top-k", 4, "--exclude", "0001*") == 0
+    assert tag("photos", "--score", "paper", "--top-k", 4, "--exclude", "0001*") == 0
     assert capsys.readouterr().err == "1 picture tagged, 0 failed\n"
 
 
@@ -435,7 +438,7 @@ def test_damage_beside_whole_pixels_is_told_or_refused(workers, tag, tmp_path, c
     short.write_bytes(short.read_bytes()[:-60])
     photograph(60, 40).save(odd, exif=b"Exif\0\0no header at all")
     expected = [None, "it ends before its end marker", "truncated", "its EXIF cannot be read"]
-    assert tag("photos", "--output", "tags.jsonl", "--workers", workers) == 0
+    assert tag("photos", "--score", "paper", "--output", "tags.jsonl", "--workers", workers) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "3 pictures tagged, 1 failed"
     assert lines[1].startswith("  photos/0002.jpg: ")

@@ -454,3 +454,29 @@ def test_two_runs_do_not_share_a_folder(options):
     (folder / ".training.lock").touch()  # as a killed run leaves it
     train(RamTrainingArguments(**{**options, "max_steps": 1}))
     assert not (folder / ".training.lock").exists()
+
+
+@pytest.mark.parametrize("folder", ["run", "run/best"])
+def test_the_trained_labels_become_the_reference(options, tmp_path, folder):
+    """Read by the weights that were written, averaged; what lacks is the calibration."""
+    train(RamTrainingArguments(**{**options, "max_steps": 3, "eval_split": "train", "eval_steps": 2}))
+    model = RamModel.from_pretrained(tmp_path / folder)
+    processor = RamProcessor.from_pretrained(tmp_path / folder)
+    assert model.config.reference_labels == options["seen_labels"]
+    assert not model.is_calibrated
+    with torch.no_grad():
+        expected = model.get_label_features(**processor(labels=options["seen_labels"]))
+    assert torch.equal(model.reference.features, expected)
+
+
+def test_training_on_drops_reference_and_calibration_of_before(options, tmp_path, clip_folder):
+    model = RamModel.from_clip(clip_folder, config={"local_temperature": 2e-3})
+    model.set_reference_labels(["sky"], torch.randn(1, 48))
+    weights = {"evidence_weights": [1.0, 1.0], "statistics_weights": [0.0] * 6, "bias": 0.0, "threshold": 0.5}
+    model.config.calibration = weights
+    model.save_pretrained(tmp_path / "before")
+    RamProcessor.from_pretrained(clip_folder).save_pretrained(tmp_path / "before")
+    train(RamTrainingArguments(**{**options, "model": str(tmp_path / "before"), "max_steps": 2}))
+    after = RamModel.from_pretrained(options["output_dir"])
+    assert after.config.reference_labels == options["seen_labels"]
+    assert after.config.calibration is None
