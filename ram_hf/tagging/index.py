@@ -411,18 +411,18 @@ def _write_shard(file: Path, table: "pa.Table") -> None:
 
 def _open_shard(file: Path, description: IndexDescription) -> "pa.Table":
     """A shard, memory-mapped."""
-    pa = _pyarrow()
+    pa = import_pyarrow()
     return _checked(file, description, lambda: pa.ipc.open_stream(pa.memory_map(str(file))))
 
 
 def _read_shard(file: Path, description: IndexDescription) -> "pa.Table":
     """A shard in memory: its file may be replaced."""
-    pa = _pyarrow()
+    pa = import_pyarrow()
     return _checked(file, description, lambda: pa.ipc.open_stream(file.read_bytes()))
 
 
 def _checked(file: Path, description: IndexDescription, open_stream: Any) -> "pa.Table":
-    pa = _pyarrow()
+    pa = import_pyarrow()
     try:
         table = open_stream().read_all()
         is_right = table.schema.equals(_schema(description)) and table.num_rows > 0
@@ -445,13 +445,13 @@ def _column(shard: "pa.Table", name: str) -> np.ndarray:
 
 
 def _schema_of_about() -> "pa.Schema":
-    pa = _pyarrow()
+    pa = import_pyarrow()
     kinds = (pa.int32(), pa.string(), pa.int64(), pa.int64(), pa.int32(), pa.int32(), pa.string())
     return pa.schema(list(zip(_ABOUT, kinds, strict=True)))
 
 
 def _schema(description: IndexDescription) -> "pa.Schema":
-    pa = _pyarrow()
+    pa = import_pyarrow()
     width, patches = description.embedding_width, description.num_patches
     columns = {"image_embeds": pa.list_(pa.float16(), width), "statistics": pa.list_(pa.float32(), _NUM_STATISTICS)}
     if patches:
@@ -464,7 +464,12 @@ def _schema(description: IndexDescription) -> "pa.Schema":
     return schema
 
 
-def _pyarrow() -> Any:
+def import_pyarrow() -> Any:
+    """Pyarrow, which reads and writes shards.
+
+    Raises:
+        ImportError: when it is not installed.
+    """
     try:
         import pyarrow
     except ImportError:
@@ -484,6 +489,7 @@ __all__ = [
     "IndexedImage",
     "StoredFeatures",
     "change_places",
+    "import_pyarrow",
     "is_index",
     "read_basis",
     "read_description",

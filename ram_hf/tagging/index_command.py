@@ -92,12 +92,15 @@ def run(args: argparse.Namespace) -> int:
         Exit status: 0; 1 when a picture cannot be read and `--strict` is given; 130 when interrupted.
 
     Raises:
+        ImportError: when pyarrow is not installed.
         OSError: when a folder or model is not there, or another run writes the index.
         ValueError: when a folder holds no picture, or the index is of other folders, another model or another kind.
     """
     from ..atomic import locked_folder
+    from .index import import_pyarrow
     from .paths import find_images, printable
 
+    import_pyarrow()
     for folder in args.folders:
         if not folder.is_dir():
             what = "is not a folder: an index is of folders" if folder.exists() else "is not there"

@@ -23,6 +23,7 @@ from PIL import Image
 from ..model.image_decoding import decode_image, size_in_header
 from ..model.pixels import squash
 
+_JPEG_START = b"\xff\xd8"
 MAX_SECONDS = 120  # of one picture, in a worker process
 _FEW = 8  # images that are decoded in this process
 _MOST_WORKERS = 8
@@ -97,8 +98,10 @@ def read_square(path: str, size: SquareSize) -> ReadImage:
 
 
 def _whole_size(path: str, decoded: Image.Image) -> tuple[int, int]:
-    """Width and height of a picture that may have been decoded at a part of its size, and was turned upright."""
+    """Width and height of a picture that was turned upright and, as a JPEG, decoded at a part of its size."""
     with open(path, "rb") as file:
+        if file.read(len(_JPEG_START)) != _JPEG_START:
+            return decoded.size
         width, height = size_in_header(file)
     is_turned = (decoded.width - decoded.height) * (width - height) < 0
     return (height, width) if is_turned else (width, height)

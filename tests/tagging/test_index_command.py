@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -229,3 +230,11 @@ def test_two_alike_are_not_taken_for_moved():
     assert find_changes(gone[:1], new).places == [(0, "c/x.jpg")]
     other_name = [FoundFile("/p/y.jpg", (0, "y.jpg"), 5, 7)]
     assert find_changes(gone[:1], other_name).places == [None]
+
+
+def test_pyarrow_that_is_missing_is_told_first(index, tmp_path, monkeypatch, capsys):
+    save_photographs(tmp_path / "photos", 1)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert index("photos", model="gone") == 1
+    assert "An index needs pyarrow: pip install 'ram_hf[tag]'" in capsys.readouterr().err
+    assert not (tmp_path / "index").exists()

@@ -311,3 +311,17 @@ def test_workers_import_neither_torch_nor_transformers():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_size_is_that_of_the_whole_upright_picture(tmp_path, orientation):
+    """A JPEG is decoded at a part of its size, and turned by its EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photograph(800, 600).save(tmp_path / "large.jpg", exif=exif)
+    photograph(50, 30).save(tmp_path / "small.png")
+    read = read_square(str(tmp_path / "large.jpg"), SquareSize(32))
+    assert read.size == ((800, 600) if orientation == 1 else (600, 800))
+    assert read_square(str(tmp_path / "small.png"), SquareSize(32)).size == (50, 30)
+    (tmp_path / "broken.jpg").write_bytes(b"")
+    assert read_square(str(tmp_path / "broken.jpg"), SquareSize(32)).size == (0, 0)
