@@ -158,7 +158,7 @@ def measure_recall(args: argparse.Namespace, encoder: FeatureEncoder, folder: Pa
     writer.add([IndexedImage(0, str(each), 0, 0, 1, 1) for each in range(number)], features)
     writer.flush()
     labels = [line for line in args.labels.read_text().splitlines() if line]
-    for share, (first, best) in recalls(folder, encoder, labels, [0.01, LOOKED_AT / 100_000, 0.1]).items():
+    for share, (first, best) in recalls(folder, encoder, labels, [0.01, 0.02, LOOKED_AT / 100_000, 0.1]).items():
         print(f"of {number:,} scenes {share:.0%} looked at: {first:.3f} of the best, {best:.3f} of the best 20 found")
 
 
