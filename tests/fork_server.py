@@ -205,8 +205,11 @@ def _be_the_run(argv, folder, cwd, kill_at, most_bytes, log, count) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(note)
+        import torch
+
         from ram_hf.cli import main
 
+        torch.set_num_threads(1)  # makes torch's pool anew, which threads that load weights would do all at once
         status = main(argv)
         sys.stdout.flush()
         sys.stderr.flush()
