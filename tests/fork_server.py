@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -206,9 +207,13 @@ def _be_the_run(argv, folder, cwd, kill_at, most_bytes, log, count) -> None:
 
         sys.addaudithook(note)
         import torch
+        import tqdm.auto
+        import tqdm.std
 
         from ram_hf.cli import main
 
+        for kind in (tqdm.std.tqdm, tqdm.auto.tqdm):  # the lock is shared with forks, and a killed one would keep it
+            kind.set_lock(threading.RLock())
         torch.set_num_threads(1)  # makes torch's pool anew, which threads that load weights would do all at once
         status = main(argv)
         sys.stdout.flush()
