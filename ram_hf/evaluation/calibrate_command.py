@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ..option_types import path, path_or_id, whole_number
+from .dataset_options import add_dataset_arguments, dataset_spec
 
 _COMMON_NOUNS = "common-nouns"
 
@@ -34,19 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=whole_number(2), default=5, metavar="N", help="turns of labels (default: 5)")
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="S", help="deals labels (default: 0)")
     parser.add_argument("--split", default="train", help="split to fit to (default: train)")
-    parser.add_argument("--name", help="configuration of the dataset on the Hub")
-    parser.add_argument("--revision", help="branch, tag or commit of the dataset on the Hub")
-    parser.add_argument("--image-column", default="image", metavar="NAME", help="(default: image)")
-    parser.add_argument("--label-column", metavar="NAME", help="dots lead into structs (default: labels)")
-    parser.add_argument("--label-columns", nargs="+", metavar="NAME", help="columns of 1, 0 and -1, instead")
-    parser.add_argument("--label-separator", metavar="TEXT", help="where the label column is one string of them")
-    parser.add_argument("--batch-size", type=whole_number(1), default=32, metavar="N", help="(default: 32)")
-    parser.add_argument(
-        "--num-workers", type=whole_number(0), default=4, metavar="N", help="threads that decode (default: 4)"
-    )
-    parser.add_argument("--max-images", type=whole_number(1), metavar="N", help="fit to the first N pictures")
-    parser.add_argument("--skip-broken", action="store_true", help="pass over pictures that cannot be read")
-    parser.add_argument("--no-streaming", action="store_true", help="copy the dataset into the local cache first")
+    add_dataset_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -59,23 +48,10 @@ def run(args: argparse.Namespace) -> int:
         FileNotFoundError: when there is no model, dataset or file of labels.
         ValueError: when there is nowhere to write to, no label list, or too little to fit to.
     """
-    if args.label_separator is not None and args.label_columns:
-        raise ValueError("`--label-separator` is for one column of strings: it has no effect with `--label-columns`.")
-    from ..data.sources import DatasetSpec
     from ..model.common_nouns import COMMON_NOUNS
     from .calibrate import calibrate
 
-    spec = DatasetSpec(
-        args.dataset,
-        args.split,
-        name=args.name,
-        revision=args.revision,
-        streaming=not args.no_streaming,
-        image_column=args.image_column,
-        label_column=args.label_column if args.label_column or args.label_columns else "labels",
-        label_columns=args.label_columns,
-        label_separator=args.label_separator,
-    )
+    spec = dataset_spec(args)
     told = calibrate(
         args.model,
         spec,

@@ -6,7 +6,8 @@ import sys
 from contextlib import nullcontext
 
 from ..atomic import locked
-from ..option_types import path, path_or_id, whole_number
+from ..option_types import path, path_or_id
+from .dataset_options import add_dataset_arguments, dataset_spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,22 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--create-pr", action="store_true", help="with --push: propose it as a pull request")
     parser.add_argument("--per-label", action="store_true", help="print the average precision of each label too")
     parser.add_argument("--split", default="test", help="split to judge on (default: test)")
-    parser.add_argument("--name", help="configuration of the dataset on the Hub")
-    parser.add_argument("--revision", help="branch, tag or commit of the dataset on the Hub")
-    parser.add_argument("--image-column", default="image", metavar="NAME", help="(default: image)")
-    parser.add_argument("--label-column", metavar="NAME", help="dots lead into structs (default: labels)")
-    parser.add_argument("--label-columns", nargs="+", metavar="NAME", help="columns of 1, 0 and -1, instead")
-    parser.add_argument("--label-separator", metavar="TEXT", help="where the label column is one string of them")
+    add_dataset_arguments(parser)
     parser.add_argument("--boxes-column", metavar="NAME", help="boxes of labels: play the pointing game too")
-    parser.add_argument("--batch-size", type=whole_number(1), default=32, metavar="N", help="(default: 32)")
-    parser.add_argument(
-        "--num-workers", type=whole_number(0), default=4, metavar="N", help="threads that decode (default: 4)"
-    )
-    parser.add_argument("--max-images", type=whole_number(1), metavar="N", help="judge by the first N pictures")
-    parser.add_argument(
-        "--skip-broken", action="store_true", help="pass over pictures that cannot be read, and count them"
-    )
-    parser.add_argument("--no-streaming", action="store_true", help="copy the dataset into the local cache first")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,8 +48,6 @@ def run(args: argparse.Namespace) -> int:
         raise FileNotFoundError(f"There is no folder for {str(args.json)!r}.")  # before minutes of work
     if args.json is not None and args.json.is_dir():
         raise IsADirectoryError(f"`--json` names the folder {str(args.json)!r}; give a file in it.")
-    if args.label_separator is not None and args.label_columns:
-        raise ValueError("`--label-separator` is for one column of strings: it has no effect with `--label-columns`.")
     if args.create_pr and not args.push:
         raise ValueError("`--create-pr` has no effect without `--push REPO`.")
     if args.push:
@@ -77,22 +62,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from ..data.sources import DatasetSpec
     from .by_name import evaluate
     from .report_file import write_report
 
-    spec = DatasetSpec(
-        args.dataset,
-        args.split,
-        name=args.name,
-        revision=args.revision,
-        streaming=not args.no_streaming,
-        image_column=args.image_column,
-        label_column=args.label_column if args.label_column or args.label_columns else "labels",
-        label_columns=args.label_columns,
-        label_separator=args.label_separator,
-        boxes_column=args.boxes_column,
-    )
+    spec = dataset_spec(args, boxes_column=args.boxes_column)
     report = evaluate(
         args.model,
         spec,
