@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 from ..atomic import locked
 from ..option_types import path, path_or_id
+from ..prompt_option import add_prompt_template_argument
 from .dataset_options import add_dataset_arguments, dataset_spec
 
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--create-pr", action="store_true", help="with --push: propose it as a pull request")
     parser.add_argument("--per-label", action="store_true", help="print the average precision of each label too")
     parser.add_argument("--split", default="test", help="split to judge on (default: test)")
+    add_prompt_template_argument(parser)
     add_dataset_arguments(parser)
     parser.add_argument("--boxes-column", metavar="NAME", help="boxes of labels: play the pointing game too")
 
@@ -71,6 +73,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         spec,
         seen=args.seen or (),
         unseen=args.unseen or (),
+        label_template=args.prompt_template,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         max_images=args.max_images,
