@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..option_types import path, path_or_id, whole_number
+from ..prompt_option import add_prompt_template_argument
 from .score_options import add_score_arguments, scoring_of
 
 if TYPE_CHECKING:
@@ -91,11 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="at most N labels found in a picture (default: 5, without end with a threshold)",
     )
     add_score_arguments(tags)
-    tags.add_argument(
-        "--prompt-template",
-        metavar="TEXT",
-        help="sentence around a label, as 'A photo of a {label}.' (default: the model's own)",
-    )
+    add_prompt_template_argument(tags)
 
     outputs = parser.add_argument_group("outputs", "Any of them, together too.")
     outputs.add_argument(
