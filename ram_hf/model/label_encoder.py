@@ -226,7 +226,7 @@ def text_layer(
     layer = clip_layer
     hidden_states = to_layer(layer, hidden_states)
     normed = layer.layer_norm1(hidden_states)
-    keys, values, _ = keys_and_values(layer, normed, prompts)
+    (keys, values), _ = keys_and_values(layer, normed, prompts)
     positions = torch.arange(hidden_states.shape[1], device=hidden_states.device)
     if end_positions is None:
         readers = positions.unsqueeze(0)  # (1, T)
