@@ -9,7 +9,7 @@ the rates were chosen on seen labels alone, as the test scenes are for this tabl
 import argparse
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -84,20 +84,43 @@ def write_corpora(options: argparse.Namespace) -> None:
 
 def train_variant(options: argparse.Namespace, name: str, seed: int) -> Path:
     """Train a variant, unless that is done; returns its folder."""
-    folder = options.work / "models" / f"{name}-{seed}"
-    if not (folder / "model.safetensors").exists():
-        values = read_config(options.config)
-        changes = dict(TRAINED[name][1])
-        ram_config = {**values.pop("ram_config", {}), **changes.pop("ram_config", {})}
-        places = {"model": str(options.clip), "dataset": str(options.work / "scenes" / "train")}
-        places["seen_labels"] = str(options.work / "scenes" / "train" / "labels_seen.txt")
-        values.update({**places, **changes, "ram_config": ram_config, "seed": seed, "output_dir": str(folder)})
-        if options.steps is not None:
-            values.update(max_steps=options.steps, schedule_steps=options.steps)
-        # On CPUs torch's fused attention is slow in bf16, in its gradient most of all.
-        with nullcontext() if torch.accelerator.is_available() else sdpa_kernel(SDPBackend.MATH):
-            train(RamTrainingArguments(**values))
+    folder, scenes = options.work / "models" / f"{name}-{seed}", options.work / "scenes" / "train"
+    places = {"model": options.clip, "dataset": scenes, "seen_labels": scenes / "labels_seen.txt"}
+    train_changed(options.config, TRAINED[name][1], folder, places=places, seed=seed, steps=options.steps)
     return folder
+
+
+def train_changed(
+    config: str | Path,
+    changes: Mapping[str, Any],
+    folder: Path,
+    *,
+    places: Mapping[str, Path],
+    seed: int,
+    steps: int | None,
+) -> None:
+    """Train as a configuration says, but for some options, unless that is done.
+
+    Args:
+        config: YAML of the training.
+        changes: options that differ; those of `ram_config` are put over the configuration's.
+        folder: of the trained model.
+        places: where `model`, `dataset` and `seen_labels` are.
+        seed: of the training.
+        steps: of the training and of its schedule; None for the configuration's.
+    """
+    if (folder / "model.safetensors").exists():
+        return
+    values = read_config(config)
+    changed = {name: value for name, value in changes.items() if name != "ram_config"}
+    ram_config = {**values.pop("ram_config", {}), **changes.get("ram_config", {})}
+    values.update({**changed, "ram_config": ram_config, "seed": seed, "output_dir": str(folder)})
+    values.update({name: str(place) for name, place in places.items()})
+    if steps is not None:
+        values.update(max_steps=steps, schedule_steps=steps)
+    # On CPUs torch's fused attention is slow in bf16, in its gradient most of all.
+    with nullcontext() if torch.accelerator.is_available() else sdpa_kernel(SDPBackend.MATH):
+        train(RamTrainingArguments(**values))
 
 
 class Corpus:
