@@ -92,6 +92,8 @@ MODEL_ARROWS = {
     "layer_record": set(),
     "matching": {"configuration_ram", "optimal_transport"},
     "reference_labels": {"configuration_ram", "optimal_transport"},
+    "patch_collection": set(),
+    "visual_classifier": {"own_weight", "patch_collection", "reference_labels"},
 }
 NEVER_BY_THE_PROCESSOR = {"modeling_ram", "ladder_adapter", "label_encoder", "optimal_transport", "losses"}
 
