@@ -1,5 +1,7 @@
 """What labels look like, learned from unlabelled images: the stream, the discriminants, and the scores by them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -59,7 +61,7 @@ def test_any_chunks_in_any_order_keep_what_a_plain_computation_keeps(seed, most,
     order = list(range(len(patches)))
     shuffle.shuffle(order)
     ends = [0, *sorted(cuts), len(order)]
-    chunks = [patches[order[start:end]] for start, end in zip(ends, ends[1:], strict=False) if end > start]
+    chunks = [patches[order[start:end]] for start, end in itertools.pairwise(ends) if end > start]
     found = collect(chunks, labels, most)
     expected = plainly_kept(patches, labels, most)
     assert found.labels.tolist() == [label for label, *_ in expected]
@@ -168,9 +170,6 @@ def test_local_logits_are_of_the_discriminants(tiny_model, features, images, pix
     tiny_model.config.aggregation = "max"
     before = scores(tiny_model, pixel_values, features)
     tiny_model.adapt(images.split(5), features[:4], LABELS, patches_per_label=9)
-    assert (
-        counts.tolist() == tiny_model.collect_patches(features[:4])._kept.labels.bincount(minlength=4).tolist() or True
-    )
     after = scores(tiny_model, pixel_values, features)
     assert torch.equal(after.global_logits, before.global_logits)
     classifier = tiny_model.visual_classifier
