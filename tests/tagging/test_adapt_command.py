@@ -122,7 +122,7 @@ def test_probabilities_of_words_are_dropped_and_told(adapt, folder, calibrated_f
 
 
 def test_labels_of_a_vocabulary_are_known_by_all_their_names(adapt, folder):
-    (folder / "labels.yaml").write_text("labels:\n- name: dog\n  match: [dog, hound]\n- tree\nbackground: [sky]\n")
+    (folder / "labels.yaml").write_text("labels:\n  dog: {match: [dog, hound]}\n  tree:\nbackground: [sky]\n")
     status, told, said = adapt(labels=("--labels-file", folder / "labels.yaml"))
     assert status == 0, said
     assert [line.split("\t")[0] for line in told.splitlines()] == ["dog", "tree", "sky"]
