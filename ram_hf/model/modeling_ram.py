@@ -54,7 +54,7 @@ from .reference_labels import (
 from .visual_classifier import PATCHES_PER_LABEL, ClassifierTensors, Discriminants, VisualClassifier, fit_classifier
 
 # What ranks best without training; docs/training_free.md tells how it was chosen, and what else was tried.
-_TRAINING_FREE = {
+_TRAINING_FREE: dict[str, Any] = {
     "ladder_tokens": 0,
     "prompt_tokens": 0,
     "local_attention": "key",
@@ -330,7 +330,7 @@ class RamModel(RamPreTrainedModel):
             TypeError: when `clip` is another model, or keyword arguments come with a `CLIPModel`, which is loaded
                 already.
         """
-        settings = {**({} if for_training else _TRAINING_FREE), **(config or {})}
+        settings: dict[str, Any] = {**({} if for_training else _TRAINING_FREE), **(config or {})}
         check_field_names(settings)
         if isinstance(clip, CLIPModel):
             if kwargs:
@@ -401,7 +401,8 @@ class RamModel(RamPreTrainedModel):
         call [`clear_label_cache`] then.)
 
         Args:
-            input_ids: token ids, padded on the right, shape (L, T).
+            input_ids: token ids, padded on the right, shape (L, T); of K templates (L, K, T), whose mean direction is
+                the label's.
             attention_mask: accepted because tokenizers return it; only checked. Padding stands behind the end-of-text
                 token, which attends to what precedes it.
 
@@ -768,8 +769,8 @@ class RamModel(RamPreTrainedModel):
 
         Args:
             pixel_values: shape (B, 3, H, W).
-            input_ids: tokenised labels, shape (L, T); or pass `label_features`.
-            attention_mask: shape (L, T); see [`get_label_features`].
+            input_ids: tokenised labels, shape (L, T) or (L, K, T); or pass `label_features`.
+            attention_mask: of the same shape; see [`get_label_features`].
             label_features: from [`get_label_features`], shape (L, D).
             labels: 1 where the label is in the image, 0 where not, -1 where unknown, shape (B, L). With an unknown
                 entry in the batch the loss is the asymmetric loss (arXiv 2009.14119) over the known ones, else the

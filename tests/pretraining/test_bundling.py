@@ -110,11 +110,11 @@ def test_ram_tiny_comes_with_the_package():
     assert folder.joinpath("model.safetensors").stat().st_size < 15e6
     assert {"NOTICE", "README.md"} <= {file.name for file in folder.iterdir()}
     model, processor = RamModel.from_pretrained("ram-tiny"), RamProcessor.from_pretrained("ram-tiny")
-    examples = Path(__file__).parents[2] / "examples"
-    labels = [line for line in (examples / "labels.txt").read_text().splitlines() if not line.startswith("#")]
+    scenes = Path(__file__).parents[2] / "examples" / "scenes"
+    labels = [line for line in (scenes / "labels.txt").read_text().splitlines() if not line.startswith("#")]
     assert len(labels) == 328
     with torch.inference_mode():
-        output = model(**processor(images=[examples / "pictures" / "scene-14.jpg"], labels=labels))
+        output = model(**processor(images=[scenes / "scene-14.jpg"], labels=labels))
     best = [tag["label"] for tag in processor.post_process_tagging(output, labels, top_k=2)[0]]
     assert set(best) == {"volcano", "traffic light"}
 
@@ -124,7 +124,7 @@ def test_ram_tiny_tells_what_is_there():
     model, processor = RamModel.from_pretrained("ram-tiny"), RamProcessor.from_pretrained("ram-tiny")
     assert len(model.config.reference_labels) == 218
     assert {"0.8", "0.9", "0.95"} == model.config.calibration["precision_thresholds"].keys()
-    picture = Path(__file__).parents[2] / "examples" / "pictures" / "scene-14.jpg"
+    picture = Path(__file__).parents[2] / "examples" / "scenes" / "scene-14.jpg"
     labels = ["volcano", "traffic light", "owl", "bell", "canoe"]
     with torch.inference_mode():
         found = model(**processor(images=[picture], labels=labels)).probabilities[0]
