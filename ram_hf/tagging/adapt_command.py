@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..option_types import path, path_or_id, whole_number
+from ..prompt_option import add_prompt_template_argument
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -42,6 +43,9 @@ examples:
   ram-hf adapt openai/clip-vit-base-patch16 ~/Pictures --labels-file labels.txt \\
       --output models/mine
   ram-hf tag ~/Pictures --model models/mine --labels-file labels.txt
+
+A label is known again by how it is encoded: tag with the same names and the same
+--prompt-template.
 """
 
 
@@ -74,11 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="patches that a label's looks are learned from, at most (default: 64)",
     )
-    parser.add_argument(
-        "--prompt-template",
-        metavar="TEXT",
-        help="sentence around a label, as 'A photo of a {label}.'; tag with the same (default: the model's own)",
-    )
+    add_prompt_template_argument(parser)
     parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, mps, ... (default: the fastest)")
     parser.add_argument("--batch-size", type=whole_number(1), default=16, metavar="N", help="(default: 16)")
     parser.add_argument(

@@ -20,7 +20,7 @@ class PatchReader:
         model: moved to `device` and put into evaluation mode.
         processor: its processor, which squashes images.
         vocabulary: the labels.
-        label_template: sentence around a label; None for the processor's own.
+        label_template: sentence around a label, or several, or a set's name; None for the processor's own.
         patches_per_label: how many are kept for a label, at most.
         kept: by an earlier reader, to go on from.
         device: where to compute.
@@ -35,7 +35,7 @@ class PatchReader:
         processor: RamProcessor,
         vocabulary: Vocabulary,
         *,
-        label_template: str | None = None,
+        label_template: str | Sequence[str] | None = None,
         patches_per_label: int,
         kept: KeptPatches | None = None,
         device: str | torch.device = "cpu",
