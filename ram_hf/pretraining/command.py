@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows = stages.add_parser("multi-labels", help="write the photographs that RAM is trained and chosen on")
     rows.add_argument("files", nargs="+", metavar="PARQUET", type=path_or_id, help="files with `image` and `labels`")
     rows.add_argument("--words", required=True, metavar="FOLDER", type=path, help="folder with labels.json")
+    rows.add_argument(
+        "--nouns",
+        choices=("absent", "unknown", "left-out"),
+        default="absent",
+        help="what a noun is in training where a caption does not name it (default: absent)",
+    )
     rows.add_argument("--output_dir", required=True, type=path, help="folder to write")
     rows.set_defaults(stage=_multi_labels)
 
@@ -142,9 +148,11 @@ def _multi_labels(args: argparse.Namespace) -> None:
 
     from .photo_rows import write_multi_labels
 
-    seen = json.loads(Path(args.words, "labels.json").read_text(encoding="utf-8"))["seen"]
+    words = json.loads(Path(args.words, "labels.json").read_text(encoding="utf-8"))
     with locked(args.output_dir):
-        counts = write_multi_labels(args.files, args.output_dir, seen_labels=seen)
+        counts = write_multi_labels(
+            args.files, args.output_dir, seen_labels=words["seen"], exact_labels=words["exact"], nouns=args.nouns
+        )
     sys.stdout.write(f"{args.output_dir}: {counts['train']} photographs to train on, {counts['validation']} apart\n")
 
 
