@@ -1,8 +1,8 @@
 """What looks learned from unlabelled pictures are worth, by how many patches and labels, and what learning them costs.
 
 Run from the repository's root: `python benchmarks/adapt.py MODEL UNLABELLED JUDGED`, with a CLIP, or a RAM for the
-one below it, and two folders that `ram-hf scenes` wrote with different seeds. Of the first only pictures are read. Each
-is read once, for all rows; time is processor time, which a busy machine does not change much.
+one below it, and two folders that `ram-hf scenes` wrote with different seeds. Of the first only pictures are read. All
+are read once, for all rows; time is processor time, which a busy machine does not change much.
 """
 
 import argparse
