@@ -36,7 +36,7 @@ help:
 	@echo "make test-oldest  the tests near transformers that are not slow, on its oldest supported release"
 	@echo "make mutants      change the code in small ways and count what the tests notice (an hour; goes on)"
 	@echo "make benchmark    parity table and speed of the model (minutes)"
-	@echo "make ram-tiny     train the bundled model from scratch (hours; started again, it goes on)"
+	@echo "make ram-tiny     train the model of drawn scenes from scratch (hours; started again, it goes on)"
 	@echo "make ram-photo    train RAM on photographs, and the CLIP below it (a day; started again, it goes on)"
 	@echo "make format       let Ruff rewrite the code"
 
@@ -118,7 +118,7 @@ $(RUN)/ram/calibration.json: $(RUN)/ram/model.safetensors $(RUN)/calibration/rep
 	$(VENV)/bin/ram-hf calibrate $(RUN)/ram $(RUN)/calibration --labels $(RUN)/calibration/labels_seen.txt
 
 ram-tiny: $(RUN)/ram/calibration.json
-	$(VENV)/bin/ram-hf pretrain bundle $(RUN)/ram ram_hf/bundled/ram-tiny
+	$(VENV)/bin/ram-hf pretrain bundle $(RUN)/ram examples/ram-tiny
 
 $(VENV)/.pretrain: $(VENV)/.dev
 	$(VENV)/bin/python $(INSTALL) -c constraints.txt -e '.[pretrain]'
