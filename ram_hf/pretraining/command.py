@@ -58,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows = stages.add_parser("multi-labels", help="write the photographs that RAM is trained and chosen on")
     rows.add_argument("files", nargs="+", metavar="PARQUET", type=path_or_id, help="files with `image` and `labels`")
     rows.add_argument("--words", required=True, metavar="FOLDER", type=path, help="folder with labels.json")
+    rows.add_argument(
+        "--all-labels",
+        action="store_true",
+        help="train with all labels of the files but the unseen of labels.json (default: its seen ones)",
+    )
     rows.add_argument("--output_dir", required=True, type=path, help="folder to write")
     rows.set_defaults(stage=_multi_labels)
 
@@ -142,9 +147,10 @@ def _multi_labels(args: argparse.Namespace) -> None:
 
     from .photo_rows import write_multi_labels
 
-    seen = json.loads(Path(args.words, "labels.json").read_text(encoding="utf-8"))["seen"]
+    words = json.loads(Path(args.words, "labels.json").read_text(encoding="utf-8"))
+    seen = None if args.all_labels else words["seen"]
     with locked(args.output_dir):
-        counts = write_multi_labels(args.files, args.output_dir, seen_labels=seen)
+        counts = write_multi_labels(args.files, args.output_dir, seen_labels=seen, unseen_labels=words["unseen"])
     sys.stdout.write(f"{args.output_dir}: {counts['train']} photographs to train on, {counts['validation']} apart\n")
 
 
