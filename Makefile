@@ -83,7 +83,9 @@ $(VENV_OLDEST)/.test: $(VENV)/.dev
 
 demo: $(VENV)/.demo
 	rm -rf runs/demo
-	$(VENV)/bin/ram-hf tag examples/pictures --labels-file examples/labels.txt --top-k 3 --overlay runs/demo
+	$(VENV)/bin/ram-hf tag examples/pictures --labels-file examples/labels.txt --top-k 3 --overlay runs/demo/pictures
+	$(VENV)/bin/ram-hf tag examples/scenes --labels-file examples/scenes/labels.txt --model examples/ram-tiny --top-k 3 \
+		--overlay runs/demo/scenes
 	@echo "The same pictures with their tags drawn: runs/demo"
 
 lint: $(VENV)/.dev

@@ -153,7 +153,7 @@ def test_ram_tiny_finds_what_a_scene_holds():
     labels = [*record.seen_labels, *record.unseen_labels]
     assert len(labels) == 328
     with torch.inference_mode():
-        output = model(**processor(images=[ROOT / "examples" / "pictures" / "scene-14.jpg"], labels=labels))
+        output = model(**processor(images=[ROOT / "examples" / "scenes" / "scene-14.jpg"], labels=labels))
     best = [tag["label"] for tag in processor.post_process_tagging(output, labels, top_k=2)[0]]
     assert set(best) == {"volcano", "traffic light"}
 
@@ -163,7 +163,7 @@ def test_ram_tiny_tells_what_is_there():
     model, processor = RamModel.from_pretrained(RAM_TINY), RamProcessor.from_pretrained(RAM_TINY)
     assert len(model.config.reference_labels) == 218
     assert {"0.8", "0.9", "0.95"} == model.config.calibration["precision_thresholds"].keys()
-    picture = ROOT / "examples" / "pictures" / "scene-14.jpg"
+    picture = ROOT / "examples" / "scenes" / "scene-14.jpg"
     labels = ["volcano", "traffic light", "owl", "bell", "canoe"]
     with torch.inference_mode():
         found = model(**processor(images=[picture], labels=labels)).probabilities[0]

@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_example_is_the_file_and_uses_every_field():
     (example,) = blocks("yaml")
-    assert example == (ROOT / "examples" / "labels.yaml").read_text(encoding="utf-8")
+    assert example == (ROOT / "examples" / "scenes" / "labels.yaml").read_text(encoding="utf-8")
     vocabulary, notes = parse_vocabulary(example, "labels.yaml")
     assert notes == []
     fields = {field.name for field in (*dataclasses.fields(VocabularyFields), *dataclasses.fields(Label))} - {"name"}

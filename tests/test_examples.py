@@ -1,0 +1,63 @@
+"""The example pictures: each has a licence, each photograph a right label, and each path leads to a file."""
+
+import csv
+import fnmatch
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ram_hf.data.label_set import read_label_list
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if file.suffix in {".jpg", ".png"})
+
+
+def table(file: Path) -> list[tuple[str, list[str]]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [(row["path"], row["labels"].split("|")) for row in csv.DictReader(lines)]
+
+
+@pytest.mark.parametrize("folder", ["pictures", "scenes"])
+def test_every_picture_has_its_licence_in_the_notice(folder):
+    notice = (EXAMPLES / folder / "NOTICE").read_text(encoding="utf-8")
+    entries = re.findall(r"^([\w*-]+\.(?:jpg|png))(?:$|  )", notice, flags=re.MULTILINE)
+    pictures = names_in(EXAMPLES / folder)
+    assert [name for name in pictures if not any(fnmatch.fnmatch(name, entry) for entry in entries)] == []
+    assert [entry for entry in entries if not fnmatch.filter(pictures, entry)] == []
+
+
+def test_every_photograph_is_free_to_use():
+    """As stated in its own entry, in words of the place that it was taken from."""
+    notice = (EXAMPLES / "pictures" / "NOTICE").read_text(encoding="utf-8")
+    _, *entries = re.split(r"^(?=photo-\w+\.jpg$)", notice, flags=re.MULTILINE)
+    assert len(entries) == len(names_in(EXAMPLES / "pictures"))
+    assert [entry for entry in entries if not re.search(r"\bCC0\b|public[ -]domain", entry, re.IGNORECASE)] == []
+
+
+def test_photographs_are_small():
+    for name in names_in(EXAMPLES / "pictures"):
+        file = EXAMPLES / "pictures" / name
+        assert file.stat().st_size <= 30_000, name
+        with Image.open(file) as image:
+            assert max(image.size) <= 400, name
+
+
+def test_the_truth_names_every_photograph_and_labels_that_are_asked_for():
+    labels = read_label_list(EXAMPLES / "labels.txt")
+    assert len(labels) == len(set(labels)) >= 100
+    truth = table(EXAMPLES / "pictures" / "truth.csv")
+    assert [name for name, _ in truth] == names_in(EXAMPLES / "pictures")
+    assert len(truth) == 12
+    for name, right in truth:
+        assert len(right) == len(set(right)) >= 1, name
+        assert set(right) <= set(labels), name
+
+
+def test_the_small_folder_names_files_that_are_there():
+    rows = table(EXAMPLES / "pictures.csv")
+    assert [name for name, _ in rows if not (EXAMPLES / name).is_file()] == []
