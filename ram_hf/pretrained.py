@@ -38,6 +38,7 @@ def load_model(
     revision: str | None = None,
     dtype: torch.dtype | None = None,
     config: Mapping[str, Any] | None = None,
+    for_training: bool = False,
 ) -> tuple[RamModel, RamProcessor]:
     """Load a RAM model, or a CLIP as a training-free one, and its processor.
 
@@ -48,6 +49,7 @@ def load_model(
         dtype: of the weights; that of the checkpoint when left out.
         config: fields of [`RamConfig`] to set: of a CLIP all of them, of a RAM those that its weights do not fix.
             `ladder_tokens` and `prompt_tokens` are what a model without any is given; one that has them keeps its own.
+        for_training: make of a CLIP what training begins with, not what is best without it.
 
     Returns:
         The model, in evaluation mode, and its processor.
@@ -74,7 +76,8 @@ def load_model(
         if os.path.isdir(folder):  # what comes from the Hub is looked at when it is here
             refuse_foreign_weights(folder, _clip_beside(folder, kind))
         if kind == "clip":
-            model = RamModel.from_clip(name_or_path, config=dict(config or {}), **options)
+            fields = dict(config or {})
+            model = RamModel.from_clip(name_or_path, config=fields, for_training=for_training, **options)
         else:
             model = RamModel.from_pretrained(name_or_path, **options)
             refuse_incomplete(model, name_or_path)

@@ -444,6 +444,43 @@ def read_nus_wide(
 
 
 @_naming_the_source
+def read_voc(annotations: Path, images: Path, *, split: Literal["train", "val", "trainval", "test"]) -> Annotations:
+    """Read PASCAL VOC's lists of images, a file `<label>_<split>.txt` for each label.
+
+    Each line has a name and 1 where the label is in the image, -1 where not, 0 where all there is of it is hard to
+    make out: VOC's own measure passes over these, so they are unknown here.
+
+    Args:
+        annotations: folder of these files, `ImageSets/Main`.
+        images: folder of the images, `JPEGImages`.
+        split: part of the dataset.
+
+    Raises:
+        ValueError: when there are no such files, they list other images, or a line has another form.
+    """
+    files = {file.stem.removesuffix(f"_{split}"): file for file in sorted(annotations.glob(f"*_{split}.txt"))}
+    if not files:
+        raise ValueError(f"There is no file <label>_{split}.txt in the folder {str(annotations)!r}.")
+    marks = {label: dict(_voc_lines(file)) for label, file in files.items()}
+    first_label, names = next((label, of_label.keys()) for label, of_label in marks.items())
+    if others := [label for label, of_label in marks.items() if of_label.keys() != names]:
+        raise ValueError(f"{files[others[0]].name} lists other images than {files[first_label].name}.")
+    return Annotations(
+        list(files),
+        [
+            _image(
+                images,
+                _with_suffix(images, name),
+                [label for label, of_label in marks.items() if of_label[name] == "1"],
+                None,
+                [label for label, of_label in marks.items() if of_label[name] == "0"],
+            )
+            for name in names
+        ],
+    )
+
+
+@_naming_the_source
 def read_multiscene(annotations: Path, images: Path) -> Annotations:
     """Read MultiScene's CSV, or any other with an image in the first column and 1, 0 or -1 (unknown) for each label.
 
@@ -709,6 +746,15 @@ def _mark_lines(file: Path, num_lines: int, num_columns: int) -> Iterable[list[i
     if count > num_lines:
         raise ValueError(f"{file} has more rows than the image list, which has {num_lines}.")
     raise ValueError(f"{file}, row {count}: expected {num_columns} columns of 0 or 1, got {len(cells)}.")
+
+
+def _voc_lines(file: Path) -> Iterable[tuple[str, str]]:
+    for number, line in enumerate(_lines(file), start=1):
+        match line.split():
+            case [name, ("1" | "0" | "-1") as mark]:
+                yield name, mark
+            case _:
+                raise ValueError(f"{file}, row {number}: expected a name and 1, 0 or -1, got {line!r}.")
 
 
 def _concept_files(folder: Path, split: str) -> list[tuple[str, Path]]:

@@ -47,6 +47,13 @@ _FORMATS = {
         ("concepts", "tags", "tag_list"),
         ("train", "test", "all"),
     ),
+    "voc": _Format(
+        readers.read_voc,
+        "PASCAL VOC's lists of pictures, one for each label",
+        "folder of the files <label>_<split>.txt, ImageSets/Main",
+        (),
+        ("train", "val", "trainval", "test"),
+    ),
     "multiscene": _Format(
         readers.read_multiscene, "MultiScene, or any CSV with a picture and labels of 0 and 1 in a row", "the CSV file"
     ),

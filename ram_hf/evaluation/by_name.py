@@ -1,5 +1,7 @@
 """Evaluation of a model by its name: loaded, judged on rows that are opened for it, in as many processes as run."""
 
+from collections.abc import Sequence
+
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -18,6 +20,7 @@ def evaluate(
     *,
     seen: LabelList = (),
     unseen: LabelList = (),
+    label_template: str | Sequence[str] | None = None,
     batch_size: int = 32,
     num_workers: int = 4,
     max_images: int | None = None,
@@ -31,6 +34,7 @@ def evaluate(
         seen: labels of the training; or the plain list.
         unseen: labels that training never saw. Without both, all labels that the dataset's features know are ranked
             in one list.
+        label_template: sentence around a label, or several, or a set's name; None for the processor's own.
         batch_size: images of one forward pass.
         num_workers: threads that decode.
         max_images: judge by the first so many rows.
@@ -63,6 +67,7 @@ def evaluate(
         dataset,
         reader,
         label_set=label_set,
+        label_template=label_template,
         batch_size=batch_size,
         num_workers=num_workers,
         max_images=max_images,

@@ -6,7 +6,9 @@ import sys
 from contextlib import nullcontext
 
 from ..atomic import locked
+from ..config_option import add_config_argument, with_config
 from ..option_types import path, path_or_id
+from ..prompt_option import add_prompt_template_argument
 from .dataset_options import add_dataset_arguments, dataset_spec
 
 
@@ -31,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--create-pr", action="store_true", help="with --push: propose it as a pull request")
     parser.add_argument("--per-label", action="store_true", help="print the average precision of each label too")
     parser.add_argument("--split", default="test", help="split to judge on (default: test)")
+    add_prompt_template_argument(parser)
     add_dataset_arguments(parser)
     parser.add_argument("--boxes-column", metavar="NAME", help="boxes of labels: play the pointing game too")
+    add_config_argument(parser, beside=("seen", "unseen"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,10 +44,12 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         BlockingIOError: when another run writes that file.
-        FileNotFoundError: when there is no folder for the report, no model or no dataset.
+        FileNotFoundError: when there is no folder for the report, no configuration file, model or dataset.
         IsADirectoryError: when the report is to take the place of a folder.
-        ValueError: when a label list is needed and not given, or something does not fit the dataset.
+        ValueError: when a label list is needed and not given, something does not fit the dataset, or the
+            configuration file says what no option takes.
     """
+    args = with_config(args)
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder for {str(args.json)!r}.")  # before minutes of work
     if args.json is not None and args.json.is_dir():
@@ -71,6 +77,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         spec,
         seen=args.seen or (),
         unseen=args.unseen or (),
+        label_template=args.prompt_template,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         max_images=args.max_images,

@@ -1,5 +1,6 @@
 """Evaluation on a dataset: rows in, report out."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ def evaluate_on_dataset(
     reader: RowReader,
     *,
     label_set: LabelSet,
+    label_template: str | Sequence[str] | None = None,
     batch_size: int = 32,
     num_workers: int = 4,
     max_images: int | None = None,
@@ -43,6 +45,7 @@ def evaluate_on_dataset(
         dataset: rows, as `DatasetSpec.open` gives them.
         reader: of the rows; with a boxes column the pointing game is played as well.
         label_set: without unseen labels, its seen ones are the plain list.
+        label_template: sentence around a label, or several, or a set's name; None for the processor's own.
         batch_size: images of one forward pass.
         num_workers: threads that decode.
         max_images: judge by the first so many rows.
@@ -72,7 +75,7 @@ def evaluate_on_dataset(
         census=census,
     )
     with torch.no_grad():
-        label_ids = processor(labels=label_set.names)["input_ids"].to(model.device)
+        label_ids = processor(labels=label_set.names, label_template=label_template)["input_ids"].to(model.device)
         was_training = model.training
         label_features = model.eval().get_label_features(label_ids)
         model.train(was_training)

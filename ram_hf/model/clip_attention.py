@@ -1,6 +1,7 @@
 """The attention of CLIP's layers, taken apart: heads, the kernel that the configuration names, learned extra keys."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,18 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer, eager_attention_forward
 
 _TAKE_ANY_MASK = ("eager", "sdpa")
+
+
+class Heads(NamedTuple):
+    """What a layer computes of its tokens, per head.
+
+    Attributes:
+        keys: (B, heads, N, d_head).
+        values: (B, heads, N, d_head).
+    """
+
+    keys: Tensor
+    values: Tensor
 
 
 def split_heads(states: Tensor, attention: CLIPAttention) -> Tensor:
@@ -48,9 +61,7 @@ def attend(
     return output.flatten(2), weights if output_weights else None
 
 
-def keys_and_values(
-    layer: CLIPEncoderLayer, normed: Tensor, extra_tokens: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def keys_and_values(layer: CLIPEncoderLayer, normed: Tensor, extra_tokens: Tensor | None) -> tuple[Heads, Heads]:
     """Keys and values of tokens, behind those of learned tokens that this layer alone sees.
 
     As learned tokens are dropped after the layer, all they can do is serve the others as keys and values, and these
@@ -62,15 +73,13 @@ def keys_and_values(
         extra_tokens: learned tokens before it, shape (E, W), or None.
 
     Returns:
-        Keys and values, each (B, heads, E + N, d_head), and the values of the N tokens alone.
+        Those of all E + N, and those of the N tokens alone.
     """
-    attention = layer.self_attn
-    keys, values = (split_heads(project(normed), attention) for project in (attention.k_proj, attention.v_proj))
+    heads = _heads(layer, normed)
     if extra_tokens is None:
-        return keys, values, values
-    extra = layer.layer_norm1(extra_tokens.to(normed.dtype)[None])  # (1, E, W)
-    all_keys = _prepend(split_heads(attention.k_proj(extra), attention), keys)
-    return all_keys, _prepend(split_heads(attention.v_proj(extra), attention), values), values
+        return heads, heads
+    extra = _heads(layer, layer.layer_norm1(extra_tokens.to(normed.dtype)[None]))  # of (1, E, W)
+    return Heads(_prepend(extra.keys, heads.keys), _prepend(extra.values, heads.values)), heads
 
 
 def to_layer(layer: CLIPEncoderLayer, states: Tensor) -> Tensor:
@@ -92,8 +101,21 @@ def trains(*modules: nn.Module) -> bool:
     return any(weight.requires_grad for module in modules for weight in module.parameters())
 
 
+def _heads(layer: CLIPEncoderLayer, normed: Tensor) -> Heads:
+    attention = layer.self_attn
+    return Heads(*(split_heads(project(normed), attention) for project in (attention.k_proj, attention.v_proj)))
+
+
 def _prepend(extra: Tensor, states: Tensor) -> Tensor:
     return torch.cat([extra.expand(states.shape[0], -1, -1, -1), states], dim=2)
 
 
-__all__ = ["as_checkpoint_input", "attend", "keys_and_values", "split_heads", "to_layer", "trains"]
+__all__ = [
+    "Heads",
+    "as_checkpoint_input",
+    "attend",
+    "keys_and_values",
+    "split_heads",
+    "to_layer",
+    "trains",
+]

@@ -28,6 +28,12 @@ _LIMITS = {
     "teacher_weight": (0, 1e6),
     "teacher_sharpness": (1e-6, 1e6),
     "local_temperature": (1e-6, 1e6),
+    "global_weight": (0, 1),
+}
+_CHOICES = {
+    "local_attention": ("value", "key"),
+    "aggregation": ("transport", "max", "mean", "logsumexp"),
+    "score_combination": ("mean", "product"),
 }
 _TOWER_LIMITS = {
     "hidden_size": (1, 2**16),
@@ -83,6 +89,21 @@ class RamConfig(PreTrainedConfig):
         normalize_plan (`bool`, defaults to `True`):
             Divide each label's column of the plan by its mass, so that the local logits do not shrink with the number
             of labels. Converted checkpoints of the published code have it off.
+        local_attention (`str`, defaults to `"value"`):
+            What the local stream compares patches by: CLIP's values, as the paper does, or its keys (`"key"`).
+        repair_outliers (`bool`, defaults to `False`):
+            Replace the patches that stand out most by the mean of those around them; see [`repair_outliers`].
+        aggregate_similar (`bool`, defaults to `False`):
+            Let patches that look alike share what they know; see [`aggregate_similar`].
+        aggregation (`str`, defaults to `"transport"`):
+            How patches speak for a label: `"transport"` by the paper's plan; `"max"` and `"mean"` by the largest and
+            the mean of the patches' probabilities; `"logsumexp"` by their logits, between the largest and the mean.
+            See [`match_patches`].
+        score_combination (`str`, defaults to `"mean"`):
+            How the two halves of the score, softmaxes over the labels, are put together: `"mean"`, as the paper does,
+            or `"product"`, which asks both. See [`combine_scores`].
+        global_weight (`float`, defaults to 0.5):
+            Share of the whole image in the score, in [0, 1]; the rest is the patches'.
         base_model_name_or_path (`str`, *optional*):
             The CLIP that this model was made from.
         base_model_revision (`str`, *optional*):
@@ -128,6 +149,12 @@ class RamConfig(PreTrainedConfig):
     teacher_sharpness: float | int = 20.0
     local_temperature: float | int = 2e-3
     normalize_plan: bool = True
+    local_attention: str = "value"
+    repair_outliers: bool = False
+    aggregate_similar: bool = False
+    aggregation: str = "transport"
+    score_combination: str = "mean"
+    global_weight: float | int = 0.5
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
     base_model_fingerprint: str | None = None
@@ -231,6 +258,9 @@ class RamConfig(PreTrainedConfig):
         _check_layers("prompt_layers", self.prompt_layers, text.num_hidden_layers, "text")
         # Two positions are CLIP's begin and end of text: a prompt may not push them out of the context.
         _check_within(self, {**_LIMITS, "prompt_tokens": (0, text.max_position_embeddings - 2)})
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
         if self.calibration is not None:
             Calibration.from_dict(self.calibration)  # tells what is wrong with it
             if not self.reference_labels:

@@ -7,9 +7,11 @@ from torch import Tensor, nn
 from transformers import CLIPModel
 
 from .clip_attention import as_checkpoint_input, trains
-from .ladder_adapter import TwoStreamLayer, local_stream_layer, main_stream_layer, value_attention
+from .configuration_ram import RamConfig
+from .ladder_adapter import TwoStreamLayer, attend_locally, local_stream_layer, main_stream_layer
 from .layer_record import LayerRecord
 from .own_weight import own_weight
+from .patch_repair import aggregate_similar, repair_outliers
 
 
 class EncodedImages(NamedTuple):
@@ -31,10 +33,14 @@ class ImageEncoder(nn.Module):
 
     Holds no parameters: CLIP and the ladder (a [`LadderLayer`] for each layer that has one, by the layer's index as a
     string) are passed in, so that neither is registered twice. B images, P patches, vision width W, joint width D.
+
+    Args:
+        config: of the model, which says how the local stream attends and whether its patches are mended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: RamConfig) -> None:
         super().__init__()
+        self.config = config
         self.plain_layer = TwoStreamLayer()
 
     def encode_whole(
@@ -73,7 +79,8 @@ class ImageEncoder(nn.Module):
         record.add(main)
         local = main[:, 1:]
         for layer in clip.vision_model.encoder.layers[: _first_ladder_layer(clip, ladder)]:
-            main, local, weights = self.plain_layer(main, local, clip_layer=layer, output_attentions=record.attentions)
+            options = {"clip_layer": layer, "local_attention": self.config.local_attention}
+            main, local, weights = self.plain_layer(main, local, output_attentions=record.attentions, **options)
             record.add(main, weights)
         return main, local
 
@@ -97,17 +104,24 @@ class ImageEncoder(nn.Module):
             record: that [`encode_below`] has begun.
         """
         main, local = streams
+        middle_tokens = main[:, 1:]
         if self.plain_layer.gradient_checkpointing:
             main = as_checkpoint_input(main)
         first = _first_ladder_layer(clip, ladder)
         for index, layer in enumerate(clip.vision_model.encoder.layers[first:], start=first):
-            options = {"clip_layer": layer, "output_attentions": record.attentions}
+            options = {"clip_layer": layer, "local_attention": self.config.local_attention}
+            options["output_attentions"] = record.attentions
             if str(index) in ladder:
                 main, local, weights = ladder[str(index)](main, local, label_features, grid=grid, **options)
             else:
                 main, local, weights = self.plain_layer(main, local, **options)
             record.add(main, weights)
-        return EncodedImages(_project(clip, main[:, 0]), _project(clip, local), main)
+        patch_features = _project(clip, local)
+        if self.config.repair_outliers:
+            patch_features = repair_outliers(patch_features, grid)
+        if self.config.aggregate_similar:
+            patch_features = aggregate_similar(patch_features, middle_tokens.to(patch_features.device))
+        return EncodedImages(_project(clip, main[:, 0]), patch_features, main)
 
     @torch.no_grad()
     def encode_for_teacher(self, clip: CLIPModel, ladder: nn.ModuleDict, streams: tuple[Tensor, Tensor]) -> Tensor:
@@ -115,9 +129,10 @@ class ImageEncoder(nn.Module):
         main, local = streams
         *layers, last = clip.vision_model.encoder.layers[_first_ladder_layer(clip, ladder) :]
         for layer in layers:
-            main, values, _ = main_stream_layer(layer, main)
-            local = local.to(main.device) + value_attention(layer.self_attn, values)
-        return _project(clip, local_stream_layer(last, main, local))
+            main, heads, _ = main_stream_layer(layer, main)
+            gained = attend_locally(layer.self_attn, heads, self.config.local_attention)
+            local = local.to(main.device) + gained
+        return _project(clip, local_stream_layer(last, main, local, self.config.local_attention))
 
 
 def _embed(clip: CLIPModel, pixel_values: Tensor, interpolate_pos_encoding: bool) -> Tensor:

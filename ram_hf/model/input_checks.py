@@ -110,16 +110,22 @@ def check_labels(labels: Tensor, expected: tuple[int, int]) -> None:
         )
 
 
-def check_input_ids(input_ids: Tensor, attention_mask: Tensor | None, text_config: CLIPTextConfig) -> None:
-    """Refuse tokenised labels of a shape that the text tower cannot take, or padded on the left."""
+def check_input_ids(
+    input_ids: Tensor, attention_mask: Tensor | None, text_config: CLIPTextConfig, *, one_template: bool = False
+) -> None:
+    """Refuse tokenised labels of a shape that the text tower cannot take, or padded on the left.
+
+    With `one_template` those of several templates are refused too: there are no tokens that are the mean of theirs.
+    """
     context_length = text_config.max_position_embeddings
-    if input_ids.dim() != 2 or 0 in input_ids.shape:
+    if input_ids.dim() not in ((2,) if one_template else (2, 3)) or 0 in input_ids.shape:
         raise ValueError(
-            f"`input_ids` must have shape (labels, tokens) with at least one label, got {tuple(input_ids.shape)}."
+            f"`input_ids` must have shape (labels, tokens){'' if one_template else ' or (labels, templates, tokens)'} "
+            f"with at least one label, got {tuple(input_ids.shape)}."
         )
-    if input_ids.shape[1] > context_length:
+    if input_ids.shape[-1] > context_length:
         raise ValueError(
-            f"`input_ids` are {input_ids.shape[1]} tokens long but the text tower takes {context_length}. "
+            f"`input_ids` are {input_ids.shape[-1]} tokens long but the text tower takes {context_length}. "
             "Shorten the labels, or let the processor cut them with `truncation=True`."
         )
     if attention_mask is not None:
@@ -128,7 +134,7 @@ def check_input_ids(input_ids: Tensor, attention_mask: Tensor | None, text_confi
                 f"`attention_mask` must have the shape of `input_ids`, {tuple(input_ids.shape)}, "
                 f"got {tuple(attention_mask.shape)}."
             )
-        if reads_freely(attention_mask) and not bool(attention_mask[:, 0].all()):
+        if reads_freely(attention_mask) and not bool(attention_mask[..., 0].all()):
             raise ValueError("The labels are padded on the left; CLIP's text tower takes them padded on the right.")
 
 

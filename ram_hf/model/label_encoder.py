@@ -15,6 +15,7 @@ from .clip_attention import as_checkpoint_input, attend, keys_and_values, split_
 from .input_checks import check_input_ids
 from .last_result import LastResult
 from .layer_record import LayerRecord
+from .mean_direction import mean_direction
 from .reading import reads_freely
 
 _LABELS_AT_ONCE = 1024  # without gradients labels are encoded in pieces, so that 100,000 of them fit into memory
@@ -45,24 +46,24 @@ class LabelEncoder(nn.Module):
         Args:
             clip: the CLIP whose text tower reads.
             prompts: a [`PromptLayer`] for each layer that has one, by the layer's index as a string.
-            input_ids: token ids, padded on the right, shape (L, T).
+            input_ids: token ids, padded on the right, shape (L, T), or of K templates (L, K, T).
             attention_mask: of the same shape; only checked.
 
         Returns:
-            Features, not normalised, shape (L, D).
+            Features, not normalised, shape (L, D); of several templates the mean direction.
 
         Raises:
             ValueError: when `input_ids` or `attention_mask` are not what the text tower takes.
         """
         check_input_ids(input_ids, attention_mask, clip.config.text_config)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():  # a graph has no memory
-            return self._encode(clip, prompts, input_ids)
+            return _of_labels(self._encode(clip, prompts, input_ids), input_ids)
         # Prompts take part by content where they are: moving averages and broadcasts write them through `.data`.
         tokens = [layer.tokens for layer in prompts.values() if layer.tokens.device.type != "meta"]
         features: Tensor = self._features.get(
             [input_ids, *tokens],
             [clip.text_model, clip.text_projection, prompts],
-            lambda: self._encode_in_pieces(clip, prompts, input_ids),
+            lambda: _of_labels(self._encode_in_pieces(clip, prompts, input_ids.flatten(0, -2)), input_ids),
         )
         return features.clone()  # the caller may change what he gets
 
@@ -79,7 +80,7 @@ class LabelEncoder(nn.Module):
         Returns:
             What [`encode`] gives, (L, D), and the tokens behind the final norm, (L, T, Wt).
         """
-        check_input_ids(input_ids, attention_mask, clip.config.text_config)
+        check_input_ids(input_ids, attention_mask, clip.config.text_config, one_template=True)
         text = clip.text_model
         _, end_positions = _trim(input_ids, clip.config.text_config)
         states = text.embeddings(input_ids)
@@ -99,7 +100,7 @@ class LabelEncoder(nn.Module):
         first = _first_prompt_layer(clip, prompts)
 
         def compute() -> Tensor:
-            return _finish(clip, {}, *self._states_below(clip, first, input_ids), first=first)
+            return _of_labels(_finish(clip, {}, *self._states_below(clip, first, input_ids), first=first), input_ids)
 
         features: Tensor = self._teacher_features.get([input_ids], [clip.text_model, clip.text_projection], compute)
         return features
@@ -136,13 +137,14 @@ class LabelEncoder(nn.Module):
         """What prompts never change: in training computed once per label list.
 
         Returns:
-            Hidden states before layer `first` (L, T, Wt) and positions of the end-of-text tokens (L,).
+            Hidden states before layer `first` (L, T, Wt) and positions of the end-of-text tokens (L,), where each of
+            several templates counts as a label.
         """
         text = clip.text_model
         is_trained = trains(text)
 
         def compute() -> tuple[Tensor, Tensor]:
-            ids, end_positions = _trim(input_ids, clip.config.text_config, multiple=multiple)
+            ids, end_positions = _trim(input_ids.flatten(0, -2), clip.config.text_config, multiple=multiple)
             states = text.embeddings(ids)
             if self.gradient_checkpointing and is_trained:
                 states = as_checkpoint_input(states)
@@ -224,7 +226,7 @@ def text_layer(
     layer = clip_layer
     hidden_states = to_layer(layer, hidden_states)
     normed = layer.layer_norm1(hidden_states)
-    keys, values, _ = keys_and_values(layer, normed, prompts)
+    (keys, values), _ = keys_and_values(layer, normed, prompts)
     positions = torch.arange(hidden_states.shape[1], device=hidden_states.device)
     if end_positions is None:
         readers = positions.unsqueeze(0)  # (1, T)
@@ -252,6 +254,13 @@ def causal_layer(layer: CLIPEncoderLayer, hidden_states: Tensor) -> Tensor:
         config=layer.self_attn.config, inputs_embeds=hidden_states, attention_mask=None, past_key_values=None
     )
     return layer(hidden_states, mask, is_causal=True)
+
+
+def _of_labels(features: Tensor, input_ids: Tensor) -> Tensor:
+    """Features of labels (L, D) of those of their sentences, (L, D) or (L * K, D)."""
+    if input_ids.dim() == 2:
+        return features
+    return mean_direction(features.unflatten(0, input_ids.shape[:2]))
 
 
 def _first_prompt_layer(clip: CLIPModel, prompts: nn.ModuleDict) -> int:

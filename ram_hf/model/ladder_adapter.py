@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer
 
-from .clip_attention import attend, keys_and_values, split_heads, to_layer
+from .clip_attention import Heads, attend, keys_and_values, split_heads, to_layer
 
 
 class LadderLocalAdapter(nn.Module):
@@ -74,17 +74,26 @@ class TwoStreamLayer(GradientCheckpointingLayer):
         extra_tokens: Tensor | None = None,
         *,
         clip_layer: CLIPEncoderLayer,
+        local_attention: str = "value",
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Run `clip_layer` on both streams: main (B, 1 + P, W), class token first, and local (B, P, W).
 
+        Args:
+            main: CLIP's own tokens.
+            local: those of the local stream.
+            extra_tokens: learned tokens that the main stream sees in this layer alone, shape (E, W).
+            clip_layer: the frozen layer.
+            local_attention: what the local stream compares patches by; see [`attend_locally`].
+            output_attentions: return the main stream's attention weights too.
+
         Returns:
             The two streams, and the main stream's attention weights or None; see [`main_stream_layer`].
         """
-        main, values, weights = main_stream_layer(
+        main, heads, weights = main_stream_layer(
             clip_layer, main, extra_tokens=extra_tokens, output_attentions=output_attentions
         )
-        return main, local.to(main.device) + value_attention(clip_layer.self_attn, values), weights
+        return main, local.to(main.device) + attend_locally(clip_layer.self_attn, heads, local_attention), weights
 
 
 class LadderLayer(nn.Module):
@@ -114,6 +123,7 @@ class LadderLayer(nn.Module):
         *,
         grid: tuple[int, int],
         clip_layer: CLIPEncoderLayer,
+        local_attention: str = "value",
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Run `clip_layer` with both streams.
@@ -124,13 +134,19 @@ class LadderLayer(nn.Module):
             label_features: shape (L, D).
             grid: rows and columns of the patch map.
             clip_layer: the frozen layer; passed in, so that it is not registered twice.
+            local_attention: what the local stream compares patches by; see [`attend_locally`].
             output_attentions: return the main stream's attention weights too.
 
         Returns:
             The two streams after the layer, and the attention weights or None; see [`main_stream_layer`].
         """
         main, local, weights = self.streams(
-            main, local, self.tokens, clip_layer=clip_layer, output_attentions=output_attentions
+            main,
+            local,
+            self.tokens,
+            clip_layer=clip_layer,
+            local_attention=local_attention,
+            output_attentions=output_attentions,
         )
         # The paper's local stream has a class token too, which nothing reads: no other token attends to it.
         return main, local + self.adapter(main[:, 1:], label_features, grid), weights
@@ -142,8 +158,8 @@ def main_stream_layer(
     *,
     extra_tokens: Tensor | None = None,
     output_attentions: bool = False,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Run one CLIP layer, operation by operation as CLIP does, and keep its values.
+) -> tuple[Tensor, Heads, Tensor | None]:
+    """Run one CLIP layer, operation by operation as CLIP does, and keep its keys and values.
 
     Args:
         layer: a layer of CLIP's vision tower.
@@ -152,36 +168,43 @@ def main_stream_layer(
         output_attentions: return the attention weights too.
 
     Returns:
-        The tokens after the layer, (B, N, W), the values of the N tokens per head, (B, heads, N, d_head), and the
-        attention weights, (B, heads, N, E + N), or None.
+        The tokens after the layer, (B, N, W), keys and values of the N tokens, and the attention weights,
+        (B, heads, N, E + N), or None.
     """
     main = to_layer(layer, main)
     normed = layer.layer_norm1(main)
     queries = split_heads(layer.self_attn.q_proj(normed), layer.self_attn)
-    all_keys, all_values, values = keys_and_values(layer, normed, extra_tokens)
-    attended, weights = attend(layer.self_attn, queries, all_keys, all_values, output_weights=output_attentions)
+    all_heads, heads = keys_and_values(layer, normed, extra_tokens)
+    attended, weights = attend(layer.self_attn, queries, *all_heads, output_weights=output_attentions)
     main = main + layer.self_attn.out_proj(attended)
-    return main + layer.mlp(layer.layer_norm2(main)), values, weights
+    return main + layer.mlp(layer.layer_norm2(main)), heads, weights
 
 
-def local_stream_layer(layer: CLIPEncoderLayer, main: Tensor, local: Tensor) -> Tensor:
+def local_stream_layer(layer: CLIPEncoderLayer, main: Tensor, local: Tensor, local_attention: str) -> Tensor:
     """Advance the local stream (B, P, W) alone, where nothing reads the main stream (B, 1 + P, W) afterwards."""
-    values = split_heads(layer.self_attn.v_proj(layer.layer_norm1(main)), layer.self_attn)
-    return local + value_attention(layer.self_attn, values)
+    attention, normed = layer.self_attn, layer.layer_norm1(main)
+    values = split_heads(attention.v_proj(normed), attention)
+    keys = values if local_attention == "value" else split_heads(attention.k_proj(normed), attention)
+    return local + attend_locally(attention, Heads(keys, values), local_attention)
 
 
-def value_attention(attention: CLIPAttention, values: Tensor) -> Tensor:
-    """Attention with values as queries and keys, `out_proj(softmax(v v^T / sqrt(d_head)) v)`, of the patches.
+def attend_locally(attention: CLIPAttention, heads: Heads, local_attention: str) -> Tensor:
+    """What the local stream gains in a layer: patches attend to what is like them.
+
+    `out_proj(softmax(a a^T / sqrt(d_head)) v)`, where a are the values v themselves ("value", arXiv 2503.15337) or the
+    keys ("key").
 
     Args:
         attention: CLIP's attention module; its output projection is used.
-        values: per head, class token first, shape (B, heads, 1 + P, d_head). The class token is attended to and asks
-            nothing itself.
+        heads: of the main stream, class token first, N = 1 + P. The class token is attended to and asks nothing
+            itself.
+        local_attention: "value" or "key".
 
     Returns:
         Shape (B, P, W).
     """
-    attended, _ = attend(attention, values[:, :, 1:], values, values)
+    alike = heads.values if local_attention == "value" else heads.keys
+    attended, _ = attend(attention, alike[:, :, 1:], alike, heads.values)
     return attention.out_proj(attended)
 
 
@@ -201,7 +224,7 @@ __all__ = [
     "LadderLayer",
     "LadderLocalAdapter",
     "TwoStreamLayer",
+    "attend_locally",
     "local_stream_layer",
     "main_stream_layer",
-    "value_attention",
 ]

@@ -1,10 +1,11 @@
-"""Match: patches to labels by optimal transport (KCOT), and the temperatures of both halves of the score."""
+"""Match: patches to labels, by optimal transport (KCOT) or plainly; the temperatures of both halves of the score."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .aggregation import aggregate_patches, label_columns, patch_log_probabilities
 from .configuration_ram import RamConfig
 from .optimal_transport import (
     cost_from_similarity,
@@ -30,9 +31,11 @@ class Match(NamedTuple):
     """Result of [`match_patches`].
 
     Attributes:
-        local_logits: (B, L), similarity of patches and label weighted by the plan, over the local temperature.
+        local_logits: (B, L), similarity of patches and label weighted by the plan, over the local temperature; or what
+            [`aggregate_patches`] gives.
         patch_marginal: (B, P), how much of any label each patch holds.
-        transport_plan: (B, P, L), or None when it was not asked for.
+        transport_plan: (B, P, L), or None when it was not asked for. Where nothing is transported it says where each
+            label is all the same: each patch's probability of the label, in columns that sum to 1 / L.
     """
 
     local_logits: Tensor
@@ -50,14 +53,14 @@ def match_patches(
     teacher_costs: Tensor | None = None,
     output_transport_plan: bool = False,
 ) -> Match:
-    """Match patches to labels by optimal transport (KCOT, arXiv 2503.15337), in float32.
+    """Match patches to labels, in float32: by optimal transport (KCOT, arXiv 2503.15337), or as `aggregation` says.
 
     The gradient flows through the similarities and the temperature; marginals and plan are constants to it.
 
     Args:
         patch_embeds: L2-normalised, shape (B, P, D).
         label_embeds: L2-normalised, shape (L, D).
-        config: the numbers of the transport problem.
+        config: `aggregation`, and the numbers of the transport problem.
         logit_scale: CLIP's factor on similarities, a scalar.
         local_temperature: a scalar.
         teacher_costs: `-log q` of the teacher, shape (B, P, L), in training.
@@ -66,20 +69,29 @@ def match_patches(
     num_labels = label_embeds.shape[0]
     with torch.autocast(patch_embeds.device.type, enabled=False):
         patch_embeds, label_embeds = patch_embeds.float(), label_embeds.float()
-        similarity_sums, patch_marginals, plans = [], [], []
+        temperature = local_temperature.float()
+        logits, patch_marginals, plans = [], [], []
         for index in _image_chunks(patch_embeds, num_labels):
             similarity = patch_embeds[index] @ label_embeds.T  # (images, P, L)
             patch_marginal = patch_marginal_from_similarity(similarity, temperature=config.patch_marginal_temperature)
-            cost = cost_from_similarity(similarity, logit_scale=logit_scale)
-            plan = _plan(cost, patch_marginal, config, None if teacher_costs is None else teacher_costs[index])
-            similarity_sums.append((plan * similarity).sum(dim=1))
             patch_marginals.append(patch_marginal)
+            if config.aggregation == "transport":
+                cost = cost_from_similarity(similarity, logit_scale=logit_scale)
+                plan = _plan(cost, patch_marginal, config, None if teacher_costs is None else teacher_costs[index])
+                logits.append(_transported(plan, similarity, config, temperature))
+            else:
+                log_probabilities = patch_log_probabilities(similarity, temperature=temperature)
+                logits.append(aggregate_patches(log_probabilities, similarity, config.aggregation, temperature))
+                plan = label_columns(log_probabilities) / num_labels if output_transport_plan else None
             if output_transport_plan:
                 plans.append(plan)
-        local_logits = torch.cat(similarity_sums) / local_temperature.float()
-        if config.normalize_plan:
-            local_logits = local_logits * num_labels  # each label's column holds 1 / L of the mass
-    return Match(local_logits, torch.cat(patch_marginals), torch.cat(plans) if plans else None)
+    return Match(torch.cat(logits), torch.cat(patch_marginals), torch.cat(plans) if plans else None)
+
+
+def _transported(plan: Tensor, similarity: Tensor, config: RamConfig, temperature: Tensor) -> Tensor:
+    """Local logits (B, L): the similarities that the plan joins, over the temperature."""
+    logits = (plan * similarity).sum(dim=1) / temperature
+    return logits * plan.shape[2] if config.normalize_plan else logits  # each label's column holds 1 / L of the mass
 
 
 def _plan(cost: Tensor, patch_marginal: Tensor, config: RamConfig, teacher_costs: Tensor | None) -> Tensor:

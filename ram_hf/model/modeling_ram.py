@@ -18,6 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .adapters import leaving_out_clip, load_joined
+from .aggregation import combine_scores
 from .bundled import find_bundled
 from .calibration import NOT_CALIBRATED, Calibration
 from .checkpoint_kind import load_clip, refuse_missing_folder
@@ -49,9 +50,18 @@ from .reference_labels import (
     label_evidence,
 )
 
-# Local over global temperature of the training-free mode. Chosen on scenes of seen labels, 2 to 8 being much alike;
-# the published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
-_TRAINING_FREE_TEMPERATURE_RATIO = 4.0
+# What ranks best without training; docs/training_free.md tells how it was chosen, and what else was tried.
+_TRAINING_FREE = {
+    "ladder_tokens": 0,
+    "prompt_tokens": 0,
+    "local_attention": "key",
+    "aggregation": "max",
+    "score_combination": "product",
+    "global_weight": 0.4,
+}
+# Local over global temperature before training, chosen on scenes of seen labels. Of plans 2 to 8 are much alike; the
+# published 2e-3 belongs to plans that are not normalised, where it is some 0.13 for COCO's 65 labels.
+_TEMPERATURE_RATIOS = {"transport": 4.0, "max": 2.0, "mean": 1.0, "logsumexp": 2.0}
 
 
 def _features_are_no_target(forward: Callable[..., Any]) -> Any:
@@ -70,23 +80,26 @@ def _features_are_no_target(forward: Callable[..., Any]) -> Any:
 class RamOutput(ModelOutput):
     """Output of [`RamModel`] for B images, L labels, P patches and joint width D; it has all that `CLIPOutput` has.
 
-    There are two numbers for each label. Its *score* is the paper's, the mean of two softmaxes over the given labels:
-    it sums to 1 per image and depends on the label list, so it ranks labels, and a fixed threshold means nothing until
-    the list is fixed. Its *probability* is the answer to "is this label in the image?": it is the same whatever else
-    is asked for, all of an image's may be small, and of the labels with 0.7 about 70 % are there. A model has
-    probabilities when it is calibrated (`ram-hf calibrate`).
+    There are two numbers for each label. Its *score* is made of two softmaxes over the given labels, that of the whole
+    image and that of its patches (the paper takes the mean): it sums to 1 per image and depends on the label list, so
+    it ranks labels, and a fixed threshold means nothing until the list is fixed. Its *probability* is the answer to
+    "is this label in the image?": it is the same whatever else is asked for, all of an image's may be small, and of
+    the labels with 0.7 about 70 % are there. A model has probabilities when it is calibrated (`ram-hf calibrate`).
 
     Attributes:
         loss: scalar, when `labels` were given.
         scores: (B, L), in [0, 1], each row sums to 1.
         logits_per_image: (B, L), the logarithm of the scores; a softmax over them gives the scores back.
         global_logits: (B, L), cosine similarity of image and label over the global temperature.
-        local_logits: (B, L), similarity of patches and label weighted by the plan, over the local temperature.
+        local_logits: (B, L), similarity of patches and label weighted by the plan, over the local temperature; where
+            `aggregation` is another, the logarithm of what patches say together.
         image_embeds: (B, D), L2-normalised.
         patch_embeds: (B, P, D), L2-normalised.
         label_embeds: (L, D), L2-normalised.
         patch_marginal: (B, P), how much of any label each patch holds; each row sums to 1.
-        transport_plan: (B, P, L), when asked for with `output_transport_plan=True`; each image's entries sum to 1.
+        transport_plan: (B, P, L), when asked for with `output_transport_plan=True`; each image's entries sum to 1, and
+            each label's column says where it is. Where nothing is transported the column is the probability of the
+            label in each patch, over its sum and the number of labels.
         global_loss: scalar, the part of the loss that is the global logits', when `labels` were given.
         local_loss: scalar, the other part.
         logits_per_text: (L, B), `logits_per_image` the other way round.
@@ -265,7 +278,7 @@ class RamModel(RamPreTrainedModel):
                 text.hidden_size, config.prompt_tokens, text.max_position_embeddings
             )
         self.label_encoder = LabelEncoder()
-        self.image_encoder = ImageEncoder()
+        self.image_encoder = ImageEncoder(config)
         # After CLIP, so that `model.dtype`, which is that of the first parameter, is CLIP's.
         self.temperatures = MatchingTemperatures()
         self.reference: ReferenceLabels | None = None
@@ -277,18 +290,26 @@ class RamModel(RamPreTrainedModel):
 
     @classmethod
     def from_clip(
-        cls, clip: str | os.PathLike[str] | CLIPModel, *, config: dict[str, Any] | None = None, **kwargs: Any
+        cls,
+        clip: str | os.PathLike[str] | CLIPModel,
+        *,
+        config: dict[str, Any] | None = None,
+        for_training: bool = False,
+        **kwargs: Any,
     ) -> "RamModel":
         """Wrap a CLIP checkpoint; useful at once, without training.
 
-        The local stream and the matching work from the start. The adapters are there but inert: their last convolution
-        is zero. There are no ladder tokens and no prompts until [`add_learned_tokens`] adds them for training. Nor are
+        Local stream and patches work from the start, in the form that ranks best without training; the paper's, with
+        its transport plan, is what training begins with. The adapters are there but inert: their last convolution is
+        zero. There are no ladder tokens and no prompts until [`add_learned_tokens`] adds them for training. Nor are
         there reference labels and probabilities: `ram-hf calibrate` encodes a list of common nouns, and fits them.
 
         Args:
             clip: id on the Hub, folder or `CLIPModel` with a ViT tower. A `CLIPModel` is wrapped, not copied.
-            config: fields of [`RamConfig`] to set, for example `{"epsilon": 0.05}`. Without a `local_temperature`,
-                normalised plans get four times CLIP's own temperature.
+            config: fields of [`RamConfig`] to set, for example `{"aggregation": "transport"}`. Without a
+                `local_temperature`, it is set by CLIP's own: of normalised plans to four times that, of the largest
+                patch to twice.
+            for_training: take the defaults of [`RamConfig`], which are the paper's, with ladder tokens and prompts.
             **kwargs: passed to `CLIPModel.from_pretrained`: `revision`, `dtype`, `device_map`, `attn_implementation`.
 
         Returns:
@@ -300,7 +321,7 @@ class RamModel(RamPreTrainedModel):
             TypeError: when `clip` is another model, or keyword arguments come with a `CLIPModel`, which is loaded
                 already.
         """
-        settings = {"ladder_tokens": 0, "prompt_tokens": 0, **(config or {})}
+        settings = {**({} if for_training else _TRAINING_FREE), **(config or {})}
         check_field_names(settings)
         if isinstance(clip, CLIPModel):
             if kwargs:
@@ -317,8 +338,9 @@ class RamModel(RamPreTrainedModel):
                 "CLIP's root is offloaded, so its logit scale cannot be read. Wrap it in memory, save it, and load "
                 "that with `RamModel.from_pretrained(..., device_map=...)`."
             )
-        if settings.get("normalize_plan", True):
-            temperature = _TRAINING_FREE_TEMPERATURE_RATIO / clip.logit_scale.float().exp().item()
+        aggregation = settings.get("aggregation", "transport")
+        if aggregation in _TEMPERATURE_RATIOS and (aggregation != "transport" or settings.get("normalize_plan", True)):
+            temperature = _TEMPERATURE_RATIOS[aggregation] / clip.logit_scale.float().exp().item()
             settings.setdefault("local_temperature", temperature)
         # A configuration hands its attention implementation down: without it CLIP's own choice would be lost.
         settings["attn_implementation"] = clip.config._attn_implementation
@@ -370,7 +392,8 @@ class RamModel(RamPreTrainedModel):
         call [`clear_label_cache`] then.)
 
         Args:
-            input_ids: token ids, padded on the right, shape (L, T).
+            input_ids: token ids, padded on the right, shape (L, T); of K templates (L, K, T), whose mean direction is
+                the label's.
             attention_mask: accepted because tokenizers return it; only checked. Padding stands behind the end-of-text
                 token, which attends to what precedes it.
 
@@ -642,8 +665,8 @@ class RamModel(RamPreTrainedModel):
 
         Args:
             pixel_values: shape (B, 3, H, W).
-            input_ids: tokenised labels, shape (L, T); or pass `label_features`.
-            attention_mask: shape (L, T); see [`get_label_features`].
+            input_ids: tokenised labels, shape (L, T) or (L, K, T); or pass `label_features`.
+            attention_mask: of the same shape; see [`get_label_features`].
             label_features: from [`get_label_features`], shape (L, D).
             labels: 1 where the label is in the image, 0 where not, -1 where unknown, shape (B, L). With an unknown
                 entry in the batch the loss is the asymmetric loss (arXiv 2009.14119) over the known ones, else the
@@ -670,7 +693,7 @@ class RamModel(RamPreTrainedModel):
             output_probabilities = self.is_calibrated and not self.training
         elif output_probabilities and not self.is_calibrated:
             raise ValueError(NOT_CALIBRATED)
-        teach = labels is not None and self.training and self.config.teacher_weight > 0
+        teach = labels is not None and self.training and self._has_teacher
         check_label_source(input_ids, label_features, teach=teach)
         vision_record, text_record = (
             record_of(self.config, tower, output_hidden_states, output_attentions)
@@ -704,12 +727,10 @@ class RamModel(RamPreTrainedModel):
             output_transport_plan=output_transport_plan,
         )
 
-        # 3. Score: half from the whole image, half from the patches.
+        # 3. Score: from the whole image, and from the patches.
         with torch.autocast(pixel_values.device.type, enabled=False):
             global_logits = image_embeds @ label_embeds.T / scales.global_temperature
-            scores = (global_logits.softmax(dim=-1) + local_logits.softmax(dim=-1)) / 2
-            logits = torch.logaddexp(global_logits.log_softmax(dim=-1), local_logits.log_softmax(dim=-1))
-            logits = logits - math.log(2)
+            scores, logits = combine_scores(global_logits, local_logits, self.config)
             loss = global_loss = local_loss = None
             if labels is not None:
                 global_loss = self.loss_function(global_logits, labels)
@@ -738,6 +759,10 @@ class RamModel(RamPreTrainedModel):
             text_model_output=text_output,
             probabilities=probabilities,
         )
+
+    @property
+    def _has_teacher(self) -> bool:
+        return self.config.teacher_weight > 0 and self.config.aggregation == "transport"
 
     @torch.no_grad()
     def _teacher_costs(self, streams: tuple[Tensor, Tensor], input_ids: Tensor, labels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Zero-shot multi-label tagging as a transformers pipeline."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from .loaded_weights import load_and_remember, refuse_incomplete
 from .modeling_ram import RamModel, RamOutput
 from .processing_ram import RamProcessor
 from .processor_fit import refuse_misfit
+from .prompt_templates import read_templates
 from .pushing import PushesCard
 from .regions import label_region
 from .suggestions import did_you_mean
@@ -129,8 +130,9 @@ class RamTaggingPipeline(PushesCard, Pipeline):
                   is the best for F1 when left out, so that an image may have no label at all; 0 gives all of them.
                 - expected_labels_per_image (`float`): how many of the given labels an image has on average, where
                   that differs from the images of the calibration: moves all probabilities up or down.
-                - prompt_template (`str`): sentence that a label name is put into, with `{label}` or `{}` in its place;
-                  the processor's own when None.
+                - prompt_template (`str` or list of them): sentence that a label name is put into, with `{label}` or
+                  `{}` in its place; the name of a set of sentences ("openai-7", "openai-80"); or a list of these, of
+                  whose features the mean counts; the processor's own when None.
                 - return_regions (`bool`): tell also where each label is, see Returns.
                 - on_error (`str`): "raise" ends the call at the first image that cannot be read; "skip" goes on, and
                   the result of that image is `{"error": str}`, why. (What an iterator raises itself ends the call
@@ -147,7 +149,7 @@ class RamTaggingPipeline(PushesCard, Pipeline):
 
         Raises:
             TypeError: when an argument is unknown, a label is not a string, or an image is of an unknown kind.
-            ValueError: when there are no labels, one is empty or too long, the template has no place for a label,
+            ValueError: when there are no labels, one is empty or too long, a template has no place for a label,
                 `on_error` is neither "raise" nor "skip", or an image cannot be read.
             OSError: when there is no such file or address.
         """
@@ -235,7 +237,7 @@ class RamTaggingPipeline(PushesCard, Pipeline):
         self,
         model_inputs: dict[str, Any],
         candidate_labels: tuple[str, ...],
-        prompt_template: str | None = None,
+        prompt_template: str | Sequence[str] | None = None,
         return_regions: bool = False,
         score: str | None = None,
     ) -> dict[str, Any]:
@@ -330,14 +332,15 @@ class RamTaggingPipeline(PushesCard, Pipeline):
             )
 
     def _tokenize(
-        self, candidate_labels: tuple[str, ...], prompt_template: str | None = None, **_: Any
+        self, candidate_labels: tuple[str, ...], prompt_template: str | Sequence[str] | None = None, **_: Any
     ) -> dict[str, Tensor]:
         """Tokenise the labels, or return the very tensors of the last time: by these the model knows them again."""
-        template = self.processor.label_template if prompt_template is None else prompt_template
-        key = (candidate_labels, template)
+        given = self.processor.label_template if prompt_template is None else prompt_template
+        templates = read_templates(given, subject="`prompt_template`")
+        key = (candidate_labels, templates)
         known = self._label_inputs
         if known is None or known[0] != key:
-            label_inputs = self.processor(labels=candidate_labels, label_template=template)
+            label_inputs = self.processor(labels=candidate_labels, label_template=templates)
             known = self._label_inputs = (key, dict(label_inputs.to(self.device)))
         return known[1]
 

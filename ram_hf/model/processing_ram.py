@@ -1,7 +1,6 @@
 """Images and label names in, tensors out; scores in, labels out."""
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,13 +9,13 @@ from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, TextKw
 
 from .bundled import find_bundled
 from .images import is_one_image, read_image
+from .prompt_sets import PROMPT_SETS
+from .prompt_templates import fill, read_templates, shortened
 from .pushing import PushesCard
 from .suggestions import did_you_mean
 
-DEFAULT_LABEL_TEMPLATE = "A photo of a {label}."
-_PLACE = re.compile(r"\{(?:label)?\}")  # of the label in a template
+(DEFAULT_LABEL_TEMPLATE,) = PROMPT_SETS["photo"]
 _CLIP_CONTEXT = 77  # for tokenizers that do not say
-_SHOWN = 120  # characters of a stranger's text in an error
 _CHARACTERS = 100  # of one token: more in a label are measured, not tokenised
 _NO_LIMIT = 1_000_000  # transformers puts a number above this where a tokenizer does not say
 
@@ -27,13 +26,14 @@ class RamProcessor(PushesCard, ProcessorMixin):
     Args:
         image_processor: CLIP's image processor.
         tokenizer: CLIP's tokenizer.
-        label_template: sentence that a label name is put into, with `{label}` or `{}` in its place. It is no format
-            string: whatever else stands in braces is refused.
+        label_template: sentence that a label name is put into, with `{label}` or `{}` in its place; the name of a set
+            of them ("openai-7", "openai-80"); or a list of these. A label's features are the mean over its sentences.
+            It is no format string: whatever else stands in braces is refused.
         squash: resize the whole image to the model's square, as the method does, instead of cropping the centre as
             CLIP does: what stands at the edge of an image is to be tagged too.
 
     Raises:
-        ValueError: when the template has no place for the label, or anything else in braces.
+        ValueError: when a template has no place for the label, or anything else in braces, or there is none.
 
     Example:
         >>> processor = RamProcessor.from_pretrained("openai/clip-vit-base-patch16")
@@ -51,12 +51,13 @@ class RamProcessor(PushesCard, ProcessorMixin):
         self,
         image_processor: Any = None,
         tokenizer: Any = None,
-        label_template: str = DEFAULT_LABEL_TEMPLATE,
+        label_template: str | Sequence[str] = DEFAULT_LABEL_TEMPLATE,
         squash: bool = True,
         **kwargs: Any,
     ) -> None:
-        _check_template(label_template)
-        self.label_template = label_template
+        read_templates(label_template)
+        # Kept as it is given, for people to read in `processor_config.json`.
+        self.label_template = label_template if isinstance(label_template, str) else list(label_template)
         self.squash = squash
         if squash and image_processor is not None:
             image_processor = _squashing(image_processor)
@@ -75,7 +76,7 @@ class RamProcessor(PushesCard, ProcessorMixin):
         text: str | Sequence[str] | None = None,
         labels: str | Sequence[str] | None = None,
         *,
-        label_template: str | None = None,
+        label_template: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """Prepare images, labels or both.
@@ -84,7 +85,7 @@ class RamProcessor(PushesCard, ProcessorMixin):
             images: one or a list of: PIL image, path, URL, bytes, NumPy array or tensor; or a batch as one array or
                 tensor of four dimensions. See [`read_image`]. Lists in the list are read one after the other.
             text: sentences to tokenise as they are; for label names use `labels`.
-            labels: label names; each is put into the template. Duplicates are allowed.
+            labels: label names; each is put into the template, or into each of several. Duplicates are allowed.
             label_template: used instead of the processor's own.
             **kwargs: what the processors of transformers take, as they take it: options of the tokenizer (`padding`,
                 True when left out; `truncation`, `max_length`, `add_special_tokens`, ...), of the image processor
@@ -93,7 +94,7 @@ class RamProcessor(PushesCard, ProcessorMixin):
 
         Returns:
             `pixel_values` (B, 3, H, W) when there are images; `input_ids` and `attention_mask` (L, T) when there are
-            labels, padded to the longest.
+            labels, padded to the longest; of K templates, more than one, (L, K, T).
 
         Raises:
             ValueError: when there is nothing to prepare, an image cannot be read, a label is empty or too long.
@@ -109,9 +110,8 @@ class RamProcessor(PushesCard, ProcessorMixin):
             data.update(self._prepare_images(images, images_options))
         if labels is not None:
             names = _as_names(labels)
-            template = self.label_template if label_template is None else label_template
-            _check_template(template)
-            sentences = [_fill(template, name) for name in names]
+            templates = read_templates(self.label_template if label_template is None else label_template)
+            sentences = [fill(template, name) for name in names for template in templates]
             data.update(self._tokenize(sentences, names, text_options))
         elif text is not None:
             names = _as_names(text)
@@ -124,8 +124,10 @@ class RamProcessor(PushesCard, ProcessorMixin):
         length: int = self.tokenizer.model_max_length
         return _CLIP_CONTEXT if length > _NO_LIMIT else length
 
-    def count_tokens(self, labels: str | Sequence[str], *, label_template: str | None = None) -> list[int]:
-        """How many tokens each label takes with its template, to compare with `context_length`.
+    def count_tokens(
+        self, labels: str | Sequence[str], *, label_template: str | Sequence[str] | None = None
+    ) -> list[int]:
+        """How many tokens each label takes with its longest template, to compare with `context_length`.
 
         Args:
             labels: label names.
@@ -135,13 +137,13 @@ class RamProcessor(PushesCard, ProcessorMixin):
             One number for each label; of a label beyond all measure that of its beginning.
 
         Raises:
-            ValueError: when a label is empty, or the template has no place for one.
+            ValueError: when a label is empty, or a template has no place for one.
         """
-        template = self.label_template if label_template is None else label_template
-        _check_template(template)
+        templates = read_templates(self.label_template if label_template is None else label_template)
         most = _CHARACTERS * self.context_length
-        sentences = [_fill(template, name)[:most] for name in _as_names(labels)]
-        return [len(ids) for ids in self.tokenizer(sentences, truncation=False)["input_ids"]]
+        sentences = [fill(template, name)[:most] for name in _as_names(labels) for template in templates]
+        counts = [len(ids) for ids in self.tokenizer(sentences, truncation=False)["input_ids"]]
+        return [max(of_label) for of_label in _grouped(counts, len(templates))]
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> Any:
         """Save image processor, tokenizer, template and code; see `ProcessorMixin.save_pretrained`."""
@@ -246,6 +248,8 @@ class RamProcessor(PushesCard, ProcessorMixin):
         return dict(self.image_processor(decoded, **options))
 
     def _tokenize(self, sentences: list[str], names: list[str], options: dict[str, Any]) -> dict[str, Any]:
+        """Tokenise the sentences of each name, as many of one as of another, the first name's first."""
+        num_templates = len(sentences) // len(names)
         context_length = self.context_length
         options = dict(options)
         return_tensors = options.pop("return_tensors")
@@ -254,20 +258,25 @@ class RamProcessor(PushesCard, ProcessorMixin):
         most = _CHARACTERS * context_length
         for index, sentence in enumerate(sentences):
             if len(sentence) > most and not options.get("truncation"):
+                label = index // num_templates
                 raise ValueError(
-                    f"Label {index} has {len(sentence)} characters with its template but the text tower takes "
-                    f"{context_length} tokens: {_shortened(names[index])}. Shorten it, or pass `truncation=True`."
+                    f"Label {label} has {len(sentence)} characters with its template but the text tower takes "
+                    f"{context_length} tokens: {shortened(names[label])}. Shorten it, or pass `truncation=True`."
                 )
         sentences = [sentence[:most] for sentence in sentences]  # behind that nothing is read anyway
         encoded = self.tokenizer(sentences, **options)
         lengths = [sum(mask) for mask in encoded.get("attention_mask", [])] or list(map(len, encoded["input_ids"]))
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         if lengths[longest] > context_length:
+            label = longest // num_templates
             raise ValueError(
-                f"Label {longest} takes {lengths[longest]} tokens with its template but the text tower takes "
-                f"{context_length}: {_shortened(names[longest])}. Shorten it, or pass `truncation=True`."
+                f"Label {label} takes {lengths[longest]} tokens with its template but the text tower takes "
+                f"{context_length}: {shortened(names[label])}. Shorten it, or pass `truncation=True`."
             )
-        return dict(encoded.convert_to_tensors(return_tensors))
+        tensors = dict(encoded.convert_to_tensors(return_tensors))
+        if num_templates == 1:
+            return tensors
+        return {name: _grouped(value, num_templates) for name, value in tensors.items()}
 
 
 def _each(images: Any) -> Iterator[Any]:
@@ -281,36 +290,25 @@ def _each(images: Any) -> Iterator[Any]:
 
 def _as_names(names: str | Iterable[str]) -> list[str]:
     if not isinstance(names, Iterable):
-        raise TypeError(f"Labels must be a list of names, got {type(names).__name__}: {_shortened(names)}.")
+        raise TypeError(f"Labels must be a list of names, got {type(names).__name__}: {shortened(names)}.")
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise ValueError("There are no labels: pass at least one label name.")
     for index, name in enumerate(names):
         if not isinstance(name, str):
-            raise TypeError(f"Label {index} must be a string, got {type(name).__name__}: {_shortened(name)}.")
+            raise TypeError(f"Label {index} must be a string, got {type(name).__name__}: {shortened(name)}.")
         if not name.strip():
             raise ValueError(f"Label {index} is empty.")
         if any("\ud800" <= character <= "\udfff" for character in name):
-            raise ValueError(f"Label {index} holds half of a character (a lone surrogate): {_shortened(name)}.")
+            raise ValueError(f"Label {index} holds half of a character (a lone surrogate): {shortened(name)}.")
     return names
 
 
-def _check_template(template: str) -> None:
-    pieces = _PLACE.split(template) if isinstance(template, str) else []
-    if len(pieces) < 2 or any(brace in piece for piece in pieces for brace in "{}"):
-        raise ValueError(
-            "`label_template` must be a sentence with {label} where the name belongs, and no other braces, got "
-            f"{_shortened(template)}."
-        )
-
-
-def _fill(template: str, name: str) -> str:
-    return _PLACE.sub(lambda _: name, template)
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def _grouped(values: Any, size: int) -> Any:
+    """A list, array or tensor in groups of `size`: (L * K, ...) as (L, K, ...)."""
+    if isinstance(values, list):
+        return [values[start : start + size] for start in range(0, len(values), size)]
+    return values.reshape(-1, size, *values.shape[1:])
 
 
 def _squashing(image_processor: Any) -> Any:

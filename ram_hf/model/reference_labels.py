@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .aggregation import aggregate_patches, label_columns, patch_log_probabilities
 from .configuration_ram import RamConfig
 from .optimal_transport import cost_from_similarity, patch_marginal_from_similarity, sinkhorn
 
@@ -44,9 +45,9 @@ class ImageFeatures(NamedTuple):
         image_embeds: (B, D), L2-normalised.
         patch_embeds: (B, P, D), L2-normalised.
         row_scalings: (B, P), logarithm of each row's scaling in the transport plan of the reference labels (Sinkhorn's
-            r).
+            r); zeros where nothing is transported.
         patch_rivals: (B, P), what a candidate competes with in each patch: the log-sum-exp over the reference labels
-            of similarity times CLIP's logit scale.
+            of similarity times CLIP's logit scale; where nothing is transported, over the local temperature.
         statistics: (B, 6), log-sum-exp, mean and standard deviation of the reference labels' global logits, and of
             their local logits.
     """
@@ -71,8 +72,9 @@ class LabelEvidence(NamedTuple):
 
     Attributes:
         global_logits: (B, L), similarity of image and label over the global temperature.
-        local_logits: (B, L), similarity of patches and label, weighted by the label's own column of the plan.
-        transport_plan: (B, P, L), each column of mass 1 / L, or None when it was not asked for.
+        local_logits: (B, L), similarity of patches and label, weighted by the label's own column of the plan; or what
+            [`aggregate_patches`] gives of the label's probability in each patch.
+        transport_plan: (B, P, L), each column of mass 1 / L, or None when it was not asked for; see [`Match`].
     """
 
     global_logits: Tensor
@@ -89,7 +91,7 @@ def describe_images(
         image_embeds: L2-normalised, read with the reference labels, shape (B, D).
         patch_embeds: the same, shape (B, P, D).
         reference_embeds: L2-normalised, shape (R, D).
-        config: the numbers of the transport problem.
+        config: `aggregation`, and the numbers of the transport problem.
         scales: CLIP's factor and the temperatures.
     """
     with torch.autocast(image_embeds.device.type, enabled=False):
@@ -119,11 +121,14 @@ def label_evidence(
     of exp(a s_pr))`, where one that is in R itself is counted once. Its column of the plan is one half step of
     Sinkhorn's iteration from the rows of R's plan, `T_pj = r_p exp(-M_pj / epsilon) c_j`, of mass 1.
 
+    Where nothing is transported, the candidate's probability in each patch is `1 - M_pj` with the local temperature in
+    the place of 1 / a, and patches are put together as `aggregation` says.
+
     Args:
         features: of B images.
         label_embeds: L2-normalised, shape (L, D).
         reference_embeds: L2-normalised, shape (R, D).
-        config: the numbers of the transport problem.
+        config: `aggregation`, and the numbers of the transport problem.
         scales: CLIP's factor and the temperatures.
         output_transport_plan: return the columns as well.
         labels_at_once: labels of a block; the last is filled up, so that bits depend on this number alone, and one
@@ -158,6 +163,12 @@ def _match_reference(
     """Row scalings (B, P), rivals (B, P) and local logits (B, R) of the reference labels."""
     similarity = patch_embeds @ reference_embeds.T
     num_labels = similarity.shape[2]
+    rivals = torch.logsumexp(similarity * _patch_scale(config, scales), dim=2)
+    if config.aggregation != "transport":
+        temperature = scales.local_temperature
+        log_probabilities = patch_log_probabilities(similarity, temperature=temperature)
+        local_logits = aggregate_patches(log_probabilities, similarity, config.aggregation, temperature)
+        return torch.zeros_like(rivals), rivals, local_logits
     cost = cost_from_similarity(similarity, logit_scale=scales.logit_scale)
     transport = sinkhorn(
         cost,
@@ -169,7 +180,12 @@ def _match_reference(
         max_iterations=config.sinkhorn_max_iterations,
     )
     local_logits = num_labels * (transport.plan * similarity).sum(dim=1) / scales.local_temperature
-    return transport.log_row_scaling, torch.logsumexp(similarity * scales.logit_scale, dim=2), local_logits
+    return transport.log_row_scaling, rivals, local_logits
+
+
+def _patch_scale(config: RamConfig, scales: Scales) -> Tensor:
+    """The factor on similarities with which labels compete for a patch."""
+    return scales.logit_scale if config.aggregation == "transport" else 1 / scales.local_temperature
 
 
 def _local_evidence(
@@ -188,11 +204,16 @@ def _local_evidence(
         start = images.stop
         similarity = patch_embeds.float() @ label_embeds.T  # (images, P, labels)
         rivals = features.patch_rivals[images].float().unsqueeze(2)
-        scaled = similarity * scales.logit_scale
-        cost = 1 - (scaled - torch.where(is_reference, rivals, torch.logaddexp(scaled, rivals))).exp()
-        rows = features.row_scalings[images].float().unsqueeze(2)
-        columns = (rows - cost / config.epsilon).softmax(dim=1)
-        logits.append((columns * similarity).sum(dim=1) / scales.local_temperature)
+        scaled = similarity * _patch_scale(config, scales)
+        log_probabilities = scaled - torch.where(is_reference, rivals, torch.logaddexp(scaled, rivals))
+        if config.aggregation == "transport":
+            rows = features.row_scalings[images].float().unsqueeze(2)
+            columns = (rows - (1 - log_probabilities.exp()) / config.epsilon).softmax(dim=1)
+            logits.append((columns * similarity).sum(dim=1) / scales.local_temperature)
+        else:
+            temperature = scales.local_temperature
+            logits.append(aggregate_patches(log_probabilities, similarity, config.aggregation, temperature))
+            columns = label_columns(log_probabilities) if output_columns else None
         if output_columns:
             plans.append(columns)
     return torch.cat(logits), torch.cat(plans) if plans else None

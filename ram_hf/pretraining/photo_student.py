@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel
 
-from ..model.ladder_adapter import main_stream_layer, value_attention
+from ..model.ladder_adapter import attend_locally, main_stream_layer
 from .photo_batches import PhotoBatch
 from .small_clip import LARGEST_LOGIT_SCALE
 
@@ -56,8 +56,8 @@ def encode_streams(clip: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, Tenso
     main = vision.pre_layrnorm(vision.embeddings(pixel_values, interpolate_pos_encoding=True))
     local = main[:, 1:]
     for layer in vision.encoder.layers:
-        main, values, _ = main_stream_layer(layer, main)
-        local = local + value_attention(layer.self_attn, values)
+        main, heads, _ = main_stream_layer(layer, main)
+        local = local + attend_locally(layer.self_attn, heads, "value")
     project = clip.visual_projection
     return project(vision.post_layernorm(main)), project(vision.post_layernorm(local))
 

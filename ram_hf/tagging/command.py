@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..model.bundled import DEFAULT_MODEL
 from ..option_types import path, path_or_id, whole_number
+from ..prompt_option import add_prompt_template_argument
 from .score_options import add_score_arguments, scoring_of
 
 if TYPE_CHECKING:
@@ -91,11 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="at most N labels found in a picture (default: 5, without end with a threshold)",
     )
     add_score_arguments(tags)
-    tags.add_argument(
-        "--prompt-template",
-        metavar="TEXT",
-        help="sentence around a label, as 'A photo of a {label}.' (default: the model's own)",
-    )
+    add_prompt_template_argument(tags)
 
     outputs = parser.add_argument_group("outputs", "Any of them, together too.")
     outputs.add_argument(

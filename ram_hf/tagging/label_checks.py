@@ -44,7 +44,9 @@ class Search(NamedTuple):
     errors: dict[str, str]
 
 
-def too_long(vocabulary: Vocabulary, processor: RamProcessor, label_template: str | None = None) -> dict[str, int]:
+def too_long(
+    vocabulary: Vocabulary, processor: RamProcessor, label_template: str | Sequence[str] | None = None
+) -> dict[str, int]:
     """Names to match that are longer than the text tower takes, with their numbers of tokens."""
     names = [name for each in vocabulary.candidates for name in each]
     counts = processor.count_tokens(names, label_template=label_template)
@@ -58,7 +60,7 @@ def nearly_one(
     *,
     at_least: float,
     most: int,
-    label_template: str | None = None,
+    label_template: str | Sequence[str] | None = None,
     without: Sequence[str] = (),
 ) -> tuple[list[tuple[float, str, str]], int]:
     """Names to match of different labels that are nearly one to a model, the nearest first.

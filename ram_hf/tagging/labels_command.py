@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..model.bundled import DEFAULT_MODEL
 from ..option_types import path, path_or_id, share, whole_number
+from ..prompt_option import add_prompt_template_argument
 from .score_options import add_score_arguments, scoring_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--top-k", type=whole_number(1), metavar="N", help="as `ram-hf tag` takes it")
     add_score_arguments(check)
-    check.add_argument("--prompt-template", metavar="TEXT", help="as `ram-hf tag` takes it")
+    add_prompt_template_argument(check)
     check.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, mps, ... (default: the fastest)")
     check.add_argument("--batch-size", type=whole_number(1), default=16, metavar="N", help="(default: 16)")
     check.add_argument(

@@ -66,7 +66,7 @@ class LabelSearch:
         return "the global logit alone (the index has no patches)"
 
     @torch.inference_mode()
-    def encode(self, labels: Sequence[str], *, template: str | None = None) -> Tensor:
+    def encode(self, labels: Sequence[str], *, template: str | Sequence[str] | None = None) -> Tensor:
         """Label features, shape (L, D)."""
         return self._model.get_label_features(**self._processor(labels=list(labels), label_template=template))
 

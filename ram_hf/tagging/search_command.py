@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..option_types import path, path_or_id, share, whole_number
+from ..prompt_option import add_prompt_template_argument
 
 if TYPE_CHECKING:
     from .index import ImageIndex
@@ -45,9 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=path_or_id, metavar="ID", help="where the index's model is now (default: where it was)"
     )
-    parser.add_argument(
-        "--prompt-template", metavar="TEXT", help="sentence around a text, with {label} (default: the model's own)"
-    )
+    add_prompt_template_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

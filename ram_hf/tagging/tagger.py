@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..model.calibration import shift_odds
+from ..model.mean_direction import mean_direction
 from ..model.modeling_ram import RamModel, RamOutput
 from ..model.processing_ram import RamProcessor
 from ..model.regions import heat_map
@@ -28,7 +28,7 @@ class Tagger:
         model: the model; moved to `device` and put into evaluation mode.
         processor: its processor, which squashes pictures.
         vocabulary: what is looked for and reported.
-        label_template: sentence around a label; None for the processor's own.
+        label_template: sentence around a label, or several, or a set's name; None for the processor's own.
         top_k: at most this many labels found in each picture; None for all.
         threshold: only labels that score at least this, where the vocabulary has no other; None for all.
         score: "probability" for each label's own, or "paper"; None for probabilities where the model is calibrated.
@@ -46,7 +46,7 @@ class Tagger:
         processor: RamProcessor,
         vocabulary: Vocabulary,
         *,
-        label_template: str | None = None,
+        label_template: str | Sequence[str] | None = None,
         top_k: int | None = None,
         threshold: float | None = None,
         score: str | None = None,
@@ -162,9 +162,14 @@ def refuse_stored(model: RamModel, *, has_patches: bool, with_heat_maps: bool) -
 
 
 def candidate_features(
-    model: RamModel, processor: RamProcessor, vocabulary: Vocabulary, label_template: str | None = None
+    model: RamModel,
+    processor: RamProcessor,
+    vocabulary: Vocabulary,
+    label_template: str | Sequence[str] | None = None,
 ) -> Tensor:
     """Label features of a vocabulary's columns: of several names the mean direction, of one name its own.
+
+    Several templates are averaged for each name first.
 
     The highest of the names' probabilities ranks the same (`benchmarks/label_names.py`, docs/vocabulary.md), and costs
     a column for each name.
@@ -177,26 +182,18 @@ def candidate_features(
     """
     names = [name for each in vocabulary.candidates for name in each]
     features = encode_names(model, processor, names, label_template)
-    return torch.stack([_joined(each) for each in features.split(list(map(len, vocabulary.candidates)))])
+    of_columns = features.split(list(map(len, vocabulary.candidates)))
+    return torch.stack([each[0] if len(each) == 1 else mean_direction(each) for each in of_columns])
 
 
 def encode_names(
-    model: RamModel, processor: RamProcessor, names: Sequence[str], label_template: str | None = None
+    model: RamModel, processor: RamProcessor, names: Sequence[str], label_template: str | Sequence[str] | None = None
 ) -> Tensor:
     """Label features of names, not normalised, shape (names, D), some of them at once: a list may be long."""
     parts = [names[begin : begin + _NAMES_AT_ONCE] for begin in range(0, len(names), _NAMES_AT_ONCE)]
     with torch.inference_mode():
         inputs = (processor(labels=part, label_template=label_template).to(model.device) for part in parts)
         return torch.cat([model.get_label_features(**each) for each in inputs])
-
-
-def _joined(features: Tensor) -> Tensor:
-    """The mean of directions (names, D), as long as the features are on average."""
-    if len(features) == 1:
-        return features[0]
-    lengths = features.float().norm(dim=-1, keepdim=True)
-    direction = F.normalize((features.float() / lengths).mean(dim=0), dim=-1)
-    return (direction * lengths.mean()).to(features.dtype)
 
 
 __all__ = ["Tagger", "candidate_features", "encode_names", "refuse_stored"]

@@ -24,6 +24,7 @@ def prepare_model(arguments: RamTrainingArguments) -> tuple[RamModel, RamProcess
         revision=arguments.model_revision,
         dtype=torch.float32,
         config={**_LEARNED_TOKENS, **arguments.ram_config},
+        for_training=True,
     )
     # They belong to the weights as they were: the written model has those of its own training.
     model.reference = model.config.reference_labels = model.config.calibration = None

@@ -235,6 +235,41 @@ def test_nus_wide_needs_a_source_of_labels(tmp_path, nus_wide, capsys):
     assert "no file Labels_<name>_Train.txt" in capsys.readouterr().err
 
 
+@pytest.fixture
+def voc(tmp_path, images) -> Path:
+    folder = tmp_path / "Main"
+    folder.mkdir()
+    (folder / "test.txt").write_text("0\n1\n")
+    (folder / "dog_test.txt").write_text("0  1\n1 -1\n")
+    (folder / "diningtable_test.txt").write_text("0  0\n1  1\n")
+    (folder / "dog_train.txt").write_text("2  1\n")
+    return folder
+
+
+def test_voc(tmp_path, voc, images):
+    assert command("voc", voc, images, tmp_path / "out", "--split", "test") == 0
+    assert labels_by_path(tmp_path / "out", "test") == {"0.jpg": ["dog"], "1.jpg": ["diningtable"]}
+    unknown = {row["path"]: row["unknown_labels"] for row in rows(tmp_path / "out", "test")}
+    assert unknown == {"0.jpg": ["diningtable"], "1.jpg": []}  # 0 is "hard to make out"
+    assert lines(tmp_path / "out" / "labels.txt") == ["diningtable", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("dog_test.txt", "0 1\n1 2\n", "dog_test.txt, row 2: expected a name and 1, 0 or -1, got '1 2'"),
+        ("dog_test.txt", "0 1\n", "dog_test.txt lists other images than diningtable_test.txt"),
+        ("dog_test.txt", "0 1\n1 1\n3 1\n", "dog_test.txt lists other images than diningtable_test.txt"),
+    ],
+)
+def test_voc_files_that_do_not_fit(tmp_path, voc, images, capsys, file, text, message):
+    (voc / file).write_text(text)
+    assert command("voc", voc, images, tmp_path / "out", "--split", "test") == 1
+    assert message in capsys.readouterr().err
+    assert command("voc", voc, images, tmp_path / "out", "--split", "val") == 1
+    assert "There is no file <label>_val.txt in the folder" in capsys.readouterr().err
+
+
 def test_multiscene(tmp_path, images):
     file = tmp_path / "multiscene.csv"
     file.write_text("\ufeffimage,Apron,Lake Pond\n0.jpg,0,1\n1,1,1\n2.jpg,0.0,0\n", encoding="utf-8")

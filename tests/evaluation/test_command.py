@@ -72,6 +72,18 @@ def test_the_report_is_told_and_written(run, tmp_path):
     assert [label["num_positives"] for label in report["plain"]["labels"]] == [6, 3, 3]
 
 
+def test_other_templates_give_other_scores(run, images, tmp_path):
+    def judged(*options):
+        dataset = tmp_path / "data" if (tmp_path / "data").exists() else write_rows(tmp_path / "data", images)
+        assert run(*options, "--json", tmp_path / "report.json", dataset=dataset)[0] == 0
+        report = json.loads((tmp_path / "report.json").read_text())
+        return [label["average_precision"] for label in report["plain"]["labels"]]
+
+    plain = judged()
+    assert judged("--prompt-template", "photo") == plain
+    assert judged("--prompt-template", "openai-7", "--prompt-template", "{label}!") != plain
+
+
 def with_weights(change):
     def spoil(folder):
         changed = [change(name, value) for name, value in load_file(folder / "model.safetensors").items()]

@@ -52,6 +52,10 @@ def test_every_field_is_saved_and_read_back(tmp_path, tiny_config):
         ({"patch_marginal_temperature": float("nan")}, "`patch_marginal_temperature` must be between .*, got nan"),
         ({"epsilon": 1e-300}, "`epsilon`"),
         ({"teacher_sharpness": float("inf")}, "`teacher_sharpness`"),
+        ({"local_attention": "query"}, "`local_attention` must be one of value, key, got 'query'"),
+        ({"aggregation": "sum"}, "`aggregation` must be one of transport, max, mean, logsumexp, got 'sum'"),
+        ({"score_combination": "geometric"}, "`score_combination` must be one of mean, product, got 'geometric'"),
+        ({"global_weight": 1.1}, "`global_weight` must be between 0 and 1, got 1.1"),
         (
             {"clip_config": {"text_config": {"layer_norm_eps": float("nan")}}},
             "`clip_config.text_config.layer_norm_eps`",

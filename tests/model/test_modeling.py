@@ -79,9 +79,10 @@ def plain_local_stream(model, pixel_values, label_features):
     heads = vision.config.num_attention_heads
     for index, layer in enumerate(vision.encoder.layers):
         v = layer.self_attn.v_proj(layer.layer_norm1(x))
+        alike = v if model.config.local_attention == "value" else layer.self_attn.k_proj(layer.layer_norm1(x))
         pieces = []
-        for head in v.chunk(heads, dim=-1):
-            attention = (head @ head.mT / head.shape[-1] ** 0.5).softmax(dim=-1)
+        for a, head in zip(alike.chunk(heads, dim=-1), v.chunk(heads, dim=-1), strict=True):
+            attention = (a @ a.mT / head.shape[-1] ** 0.5).softmax(dim=-1)
             pieces.append(attention @ head)
         z = z + layer.self_attn.out_proj(torch.cat(pieces, dim=-1))
         x = layer(x, None)
@@ -106,8 +107,9 @@ def plain_local_stream(model, pixel_values, label_features):
 
 
 @torch.no_grad()
-def test_local_stream_is_its_equation(pixel_values, label_inputs):
-    model = RamModel(make_config(ladder_tokens=0, ladder_layers=[1, 3])).eval()
+@pytest.mark.parametrize("local_attention", ["value", "key"])
+def test_local_stream_is_its_equation(pixel_values, label_inputs, local_attention):
+    model = RamModel(make_config(ladder_tokens=0, ladder_layers=[1, 3], local_attention=local_attention)).eval()
     label_features = model.get_label_features(**label_inputs)
     expected = plain_local_stream(model, pixel_values, label_features)
     actual = model.get_patch_features(pixel_values, label_features)
@@ -795,8 +797,9 @@ def test_from_clip_sets_the_local_temperature_by_clips_own(tiny_model):
     """Whatever the scale of a CLIP's logits; a plan that is not normalised has another unit, and a wish goes first."""
     clip = tiny_model.clip
     expected = 4 / clip.logit_scale.exp().item()
-    assert RamModel.from_clip(clip).temperatures.local_temperature.item() == pytest.approx(expected)
-    plain = RamModel.from_clip(clip, config={"normalize_plan": False})
+    transported = RamModel.from_clip(clip, config={"aggregation": "transport"})
+    assert transported.temperatures.local_temperature.item() == pytest.approx(expected)
+    plain = RamModel.from_clip(clip, config={"aggregation": "transport", "normalize_plan": False})
     assert plain.temperatures.local_temperature.item() == pytest.approx(2e-3)
     wished = RamModel.from_clip(clip, config={"local_temperature": 0.03})
     assert wished.temperatures.local_temperature.item() == pytest.approx(0.03)

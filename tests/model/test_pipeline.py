@@ -266,6 +266,19 @@ def test_the_template_is_the_processors_or_that_of_the_call(tagger, tiny_model, 
     assert plain != tagger(picture, LABELS, prompt_template="{label} from above")
 
 
+def test_several_templates_are_averaged(tagger, tiny_model, tiny_processor):
+    (picture,) = make_pictures(1)
+    templates = ["{label} from above", "openai-7"]
+    other = RamProcessor(tiny_processor.image_processor, tiny_processor.tokenizer, label_template=templates)
+    expected = expected_tags(tiny_model, other, picture, LABELS)
+    given = list(templates)
+    assert_same_tags(tagger(picture, LABELS, prompt_template=given), expected)
+    del given[1]  # what was remembered does not change with the caller's list
+    one = tagger(picture, LABELS, prompt_template=given)
+    assert one == tagger(picture, LABELS, prompt_template="{label} from above")
+    assert one != tagger(picture, LABELS, prompt_template=templates)
+
+
 # --- label features are encoded once ---------------------------------------------------------------------------------
 
 
@@ -439,6 +452,7 @@ def test_the_stock_zero_shot_pipeline_runs(tiny_model, tiny_processor, tmp_path)
         ({"candidate_labels": 3}, TypeError, "`candidate_labels` must be a list of label names, got int"),
         ({"candidate_labels": ["dog " * 30]}, ValueError, "the text tower takes 77"),
         ({"candidate_labels": "dog", "prompt_template": "a photo"}, ValueError, "a sentence with {label}"),
+        ({"candidate_labels": "dog", "prompt_template": []}, ValueError, "`prompt_template` must hold at least one"),
         ({"candidate_label": "dog"}, TypeError, "no argument 'candidate_label'. Did you mean 'candidate_labels'"),
         ({"candidate_labels": "dog", "topk": 3}, TypeError, "Did you mean 'top_k'"),
         ({"candidate_labels": "dog", "hypothesis_template": "{}"}, TypeError, "Did you mean 'prompt_template'"),

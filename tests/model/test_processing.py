@@ -71,7 +71,7 @@ def test_other_templates(tiny_processor, template):
     "template",
     [
         *("{label:>1000000000}", "{label!r}", "{label.__class__}", "{label[0]}", "{0}", "{:>9}", "{label} {other}"),
-        *("{{label}}", "{label} }", "{label", "{}{{}}", "a photo", "", None, 3, ["{}"]),
+        *("{{label}}", "{label} }", "{label", "{}{{}}", "a photo", "", None, 3, ["{}", 3]),
     ],
 )
 def test_a_template_is_no_format_string(tiny_processor, template, tmp_path):

@@ -58,9 +58,15 @@ def test_threshold_template_and_a_plain_clip(tag, tmp_path, tiny_model, tiny_pro
     plain = capsys.readouterr().out
     assert len(plain.splitlines()) == 6
     assert main([*options, "--prompt-template", "{label}, seen at night"]) == 0
-    assert capsys.readouterr().out != plain
-    assert main([*options, "--prompt-template", "nothing"]) == 1
-    assert "`label_template` must be a sentence with {label}" in capsys.readouterr().err
+    shown = capsys.readouterr().out
+    assert shown != plain
+    both = ["--prompt-template", "{label}, seen at night", "--prompt-template", "openai-7"]
+    assert main([*options, *both]) == 0
+    assert capsys.readouterr().out not in (plain, shown)
+    assert main([*options, "--prompt-template", "openai7"]) == 2
+    refusal = capsys.readouterr().err
+    assert "--prompt-template: must be a sentence with {label}" in refusal
+    assert "Did you mean 'openai-7'?" in refusal
 
 
 def test_tables_for_programs_and_for_people(tag, tmp_path, capsys, monkeypatch):

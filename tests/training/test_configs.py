@@ -70,7 +70,10 @@ def test_experiment_with_fewer_steps(name):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("coco_seen", 48), ("coco_unseen", 17), ("rap", 51), ("pa100k", 26), ("multiscene", 36), ("mlrsnet", 60)],
+    [
+        *(("coco", 80), ("voc07", 20), ("nus81", 81), ("coco_seen", 48), ("coco_unseen", 17)),
+        *(("rap", 51), ("pa100k", 26), ("multiscene", 36), ("mlrsnet", 60)),
+    ],
 )
 def test_label_files(name, count):
     names = labels(CONFIGS / "labels" / f"{name}.txt")
@@ -79,7 +82,7 @@ def test_label_files(name, count):
 
 def test_coco_labels():
     seen, unseen = (set(labels(CONFIGS / "labels" / f"coco_{name}.txt")) for name in ("seen", "unseen"))
-    assert len(COCO) == 80
+    assert labels(CONFIGS / "labels" / "coco.txt") == COCO
     assert not seen & unseen
     assert seen | unseen <= set(COCO)
 
