@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train with all labels of the files but the unseen of labels.json (default: its seen ones)",
     )
+    rows.add_argument(
+        "--nouns",
+        choices=("absent", "unknown", "left-out"),
+        default="absent",
+        help="what a noun is in training where a caption does not name it (default: absent)",
+    )
     rows.add_argument("--output_dir", required=True, type=path, help="folder to write")
     rows.set_defaults(stage=_multi_labels)
 
@@ -148,9 +154,15 @@ def _multi_labels(args: argparse.Namespace) -> None:
     from .photo_rows import write_multi_labels
 
     words = json.loads(Path(args.words, "labels.json").read_text(encoding="utf-8"))
-    seen = None if args.all_labels else words["seen"]
     with locked(args.output_dir):
-        counts = write_multi_labels(args.files, args.output_dir, seen_labels=seen, unseen_labels=words["unseen"])
+        counts = write_multi_labels(
+            args.files,
+            args.output_dir,
+            seen_labels=None if args.all_labels else words["seen"],
+            unseen_labels=words["unseen"],
+            exact_labels=words["exact"],
+            nouns=args.nouns,
+        )
     sys.stdout.write(f"{args.output_dir}: {counts['train']} photographs to train on, {counts['validation']} apart\n")
 
 

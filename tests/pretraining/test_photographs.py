@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +11,13 @@ import pytest
 from datasets import load_dataset
 
 from ram_hf.atomic import NoRoomError
+from ram_hf.data.batches import PrepareRow, evaluation_batches
+from ram_hf.data.sources import DatasetSpec
+from ram_hf.data.transforms import EvalTransform
 from ram_hf.pretraining.photo_rows import write_multi_labels
 from ram_hf.pretraining.photographs import decode_photographs, held_back, open_photographs
 from ram_hf.pretraining.teacher import compute_teacher_features, open_teacher_features
-from tests.pretraining.drawn_photographs import ColourTeacher, write_files
+from tests.pretraining.drawn_photographs import EXACT, ColourTeacher, draw, write_files
 from tests.test_atomic import files_of_at_most
 
 
@@ -150,6 +154,46 @@ def test_multi_labels_may_be_all_that_the_photographs_have(files, tmp_path):
     assert (tmp_path / "rows" / "labels_seen.txt").read_text() == "apple\nleaf\nsea\n"
     one_thing = pq.read_table(tmp_path / "rows" / "train.parquet")["labels"].to_pylist()
     assert {len(labels) for labels in one_thing} == {1}
+
+
+def read_marks(folder: Path, split: str, label_names: list[str]) -> list[list[float]]:
+    """The targets of each row, as a training or an evaluation has them."""
+    dataset, reader = DatasetSpec(folder, split, label_column="labels").open()
+    prepare = PrepareRow(reader, EvalTransform(8, [0.5] * 3, [0.5] * 3), label_names=label_names)
+    return [row for _, batch in evaluation_batches(dataset, prepare, batch_size=7) for row in batch["labels"].tolist()]
+
+
+@pytest.mark.parametrize(
+    ("nouns", "scene", "single"),
+    [("absent", [1, 0, 0], [0, 1, 0]), ("unknown", [1, 0, -1], [-1, 1, -1])],  # apple, leaf; and sea, a noun
+)
+def test_nouns_that_no_caption_names(tmp_path, nouns, scene, single):
+    picture = draw(["apple"], np.random.default_rng(0))
+    rows = {"image": [picture] * 4, "labels": [["apple"]] * 4, "labels_exact": [["apple"]] * 4}
+    pq.write_table(pa.table(rows), tmp_path / "scenes.parquet")
+    pq.write_table(pa.table({"image": [picture] * 2, "labels": [["leaf"]] * 2}), tmp_path / "singles.parquet")
+    write_multi_labels(
+        [tmp_path / "scenes.parquet", tmp_path / "singles.parquet"],
+        tmp_path / "rows",
+        seen_labels=["apple", "leaf", "sea"],
+        exact_labels=EXACT,
+        nouns=nouns,
+        held_back_every=2,
+    )
+    assert read_marks(tmp_path / "rows", "train", ["apple", "leaf", "sea"]) == [scene, scene, single]
+    judged_by = [[1, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert read_marks(tmp_path / "rows", "validation", ["apple", "leaf", "sea"]) == judged_by
+
+
+def test_nouns_left_out(files, tmp_path):
+    options = {"exact_labels": EXACT, "nouns": "left-out"}
+    counts = write_multi_labels(files, tmp_path / "rows", seen_labels=["apple", "sea"], **options)
+    assert counts == {"train": 45, "validation": 6}  # the file of single things has no complete labels
+    assert (tmp_path / "rows" / "labels_seen.txt").read_text() == "apple\n"
+    rows = load_dataset(str(tmp_path / "rows"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert {name for labels in rows["labels"] for name in labels} == {"apple", "leaf"}
+    with pytest.raises(ValueError, match="no label is left of sea, sand: none of them is an exact one"):
+        write_multi_labels(files, tmp_path / "other", seen_labels=["sea", "sand"], **options)
 
 
 def test_multi_labels_need_labels(tmp_path):
