@@ -7,6 +7,7 @@ difference, over the same resamples.
 """
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -114,9 +115,10 @@ def _clip_rows(below: Looked) -> dict[str, Looked]:
 
 
 def numbers(photographs: PhotoSet, looked: Looked) -> dict[str, float]:
-    """Each column of a row, as fractions; those that the row lacks are left out."""
+    """Each column of a row, as fractions, but for those that the row lacks or that are undefined."""
     arrays = {column: _arrays(photographs, column, looked) for column in photographs.columns}
-    return {column.title: column.measure(*values) for column, values in arrays.items() if values is not None}
+    found = {column.title: column.measure(*values) for column, values in arrays.items() if values is not None}
+    return {title: value for title, value in found.items() if not math.isnan(value)}
 
 
 def spread(photographs: PhotoSet, column: Column, looked: Looked) -> Spread | None:
@@ -136,11 +138,10 @@ def _arrays(photographs: PhotoSet, column: Column, looked: Looked) -> tuple[NDAr
         return None
     values = looked.score[column.ranking]
     targets = looked.counted if column.ranking in POINTING else photographs.targets[column.ranking]
-    return (
-        (values, targets)
-        if column.labels is None
-        else (values[:, list(column.labels)], targets[:, list(column.labels)])
-    )
+    if column.labels is None:
+        return values, targets
+    kept = list(column.labels)
+    return values[:, kept], targets[:, kept]
 
 
 def to_table(photographs: PhotoSet, models: Mapping[str, Mapping[str, Looked]]) -> str:

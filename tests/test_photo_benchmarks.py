@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from benchmarks import photo_ablation as ablation
 from benchmarks import photographs as benchmark
 from benchmarks.photo_sets import open_sets
 from ram_hf import RamModel
@@ -173,3 +174,37 @@ def test_it_runs(folder, tiny_model, tiny_processor, tmp_path, monkeypatch, caps
     assert [printed.count(f"\n| {names[0]}: {row} | ") for row in (benchmark.RAM, "RAM above its CLIP")] == [3, 3]
     assert [printed.count(f"\n| {names[1]}: {row} | ") for row in (benchmark.CLIP, benchmark.UNTRAINED)] == [3, 3]
     assert "| remote control | " in printed
+
+
+def test_parts_of_the_method_are_trained_once_and_judged(training_folder, tiny_model, tiny_processor, monkeypatch):
+    work, clip, config = (training_folder / name for name in ("work", "clip", "ram.yaml"))
+    tiny_model.clip.save_pretrained(clip)
+    tiny_processor.save_pretrained(clip)
+    options = "output_dir: nowhere\nmodel: nowhere\ndataset: nowhere\nseen_labels: nowhere.txt\nlabel_column: labels\n"
+    options += "max_steps: 9\nschedule_steps: 9\nwarmup_steps: 0\nper_device_batch_size: 8\nnum_workers: 0\n"
+    config.write_text(options + "report_to: none\nadapter_learning_rate: 0.01\nram_config: {teacher_weight: 0.1}\n")
+    words = ["--clip", clip, "--photographs", training_folder, "--config", config, "--work", work, "--held-back"]
+    words += ["--steps", "2", "--seeds", "0", "1", "--variants", "without-lla", "nouns-left-out"]
+    monkeypatch.setattr(sys, "argv", ["photo_ablation", *map(str, words)])
+    ablation.main()
+    found = json.loads((work / "results-held-back.json").read_text())
+    assert list(found) == [
+        "clip",
+        *(f"{name}-{seed}" for seed in (0, 1) for name in ("without-lla", "nouns-left-out")),
+    ]
+    assert all(0 <= value <= 1 for values in found["nouns-left-out-1"].values() for value in values.values())
+    table = (work / "table.md").read_text()
+    assert "| without LLA (its convolutions stay zero) | 2 | " in table
+    assert "| CLIP (softmax) | - | " in table
+
+    without_lla = RamModel.from_pretrained(work / "models" / "without-lla-0")
+    assert not any(layer.adapter.output_conv.weight.any() for layer in without_lla.ladder.values())
+    assert without_lla.config.teacher_weight == 0.1
+    exact_alone = RamModel.from_pretrained(work / "models" / "nouns-left-out-0")
+    assert exact_alone.config.reference_labels == ["apple"]
+    assert all(layer.adapter.output_conv.weight.any() for layer in exact_alone.ladder.values())
+
+    monkeypatch.setattr(ablation, "train_changed", None)  # nothing is done twice
+    monkeypatch.setattr(ablation, "look", None)
+    ablation.main()
+    assert (work / "table.md").read_text() == table

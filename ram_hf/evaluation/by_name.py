@@ -21,6 +21,7 @@ def evaluate(
     seen: LabelList = (),
     unseen: LabelList = (),
     label_template: str | Sequence[str] | None = None,
+    refine: int | None = None,
     batch_size: int = 32,
     num_workers: int = 4,
     max_images: int | None = None,
@@ -35,6 +36,7 @@ def evaluate(
         unseen: labels that training never saw. Without both, all labels that the dataset's features know are ranked
             in one list.
         label_template: sentence around a label, or several, or a set's name; None for the processor's own.
+        refine: how many of an image's best labels to judge again, see [`look_again`]; None for none.
         batch_size: images of one forward pass.
         num_workers: threads that decode.
         max_images: judge by the first so many rows.
@@ -48,7 +50,12 @@ def evaluate(
         ValueError: when a label list is needed and not given, a number is out of its range, something does not fit the
             dataset, or not one image has one of the labels.
     """
-    _check_numbers(batch_size=(batch_size, 1), num_workers=(num_workers, 0), max_images=(max_images, 1))
+    _check_numbers(
+        batch_size=(batch_size, 1),
+        num_workers=(num_workers, 0),
+        max_images=(max_images, 1),
+        refine=(refine, 1),
+    )
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     dataset, reader = rows.open()
     if seen or unseen:
@@ -68,6 +75,7 @@ def evaluate(
         reader,
         label_set=label_set,
         label_template=label_template,
+        refine=refine,
         batch_size=batch_size,
         num_workers=num_workers,
         max_images=max_images,

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 from ..atomic import locked
 from ..config_option import add_config_argument, with_config
-from ..option_types import path, path_or_id
+from ..option_types import path, path_or_id, whole_number
 from ..prompt_option import add_prompt_template_argument
 from .dataset_options import add_dataset_arguments, dataset_spec
 
@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-label", action="store_true", help="print the average precision of each label too")
     parser.add_argument("--split", default="test", help="split to judge on (default: test)")
     add_prompt_template_argument(parser)
+    parser.add_argument(
+        "--refine", type=whole_number(1), metavar="N", help="judge N of a picture's best labels again, as `tag` does"
+    )
     add_dataset_arguments(parser)
     parser.add_argument("--boxes-column", metavar="NAME", help="boxes of labels: play the pointing game too")
     add_config_argument(parser, beside=("seen", "unseen"))
@@ -78,6 +81,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         seen=args.seen or (),
         unseen=args.unseen or (),
         label_template=args.prompt_template,
+        refine=args.refine,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         max_images=args.max_images,

@@ -30,6 +30,7 @@ def evaluate_on_dataset(
     *,
     label_set: LabelSet,
     label_template: str | Sequence[str] | None = None,
+    refine: int | None = None,
     batch_size: int = 32,
     num_workers: int = 4,
     max_images: int | None = None,
@@ -46,6 +47,7 @@ def evaluate_on_dataset(
         reader: of the rows; with a boxes column the pointing game is played as well.
         label_set: without unseen labels, its seen ones are the plain list.
         label_template: sentence around a label, or several, or a set's name; None for the processor's own.
+        refine: how many of an image's best labels to judge again, see [`look_again`]; None for none.
         batch_size: images of one forward pass.
         num_workers: threads that decode.
         max_images: judge by the first so many rows.
@@ -87,6 +89,7 @@ def evaluate_on_dataset(
             label_features=label_features,
             settings=_settings(label_set),
             ks=_TOP_K,
+            refine=refine,
             accelerator=accelerator,
         )
     finally:

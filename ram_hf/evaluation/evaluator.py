@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..model.refine import refine_scores
 from .pointing import PointingGame, pointing_hits
 from .report import EvaluationReport, evaluate_scores
 
@@ -58,6 +59,7 @@ def evaluate_model(
     label_features: Tensor,
     settings: Mapping[str, Sequence[int]],
     ks: Sequence[int] = (3, 5),
+    refine: int | None = None,
     accelerator: "Accelerator | None" = None,
 ) -> EvaluationReport:
     """Run a model over images, once for each setting, and judge how it ranks the labels.
@@ -86,6 +88,8 @@ def evaluate_model(
         label_features: their features, from `RamModel.get_label_features`, shape (L, D).
         settings: indices of the labels to rank against each other, by name; see [`evaluation_settings`].
         ks: how many labels are predicted for each image; a setting with fewer labels than a k goes without it.
+        refine: how many of an image's best labels to judge again, see [`look_again`]; None for none. Probabilities
+            stay as they are.
         accelerator: of the running processes; None for a single one.
 
     Returns:
@@ -114,9 +118,15 @@ def evaluate_model(
             found.scores[index] = {}
             for setting in settings:
                 output = model(
-                    pixel_values, label_features=features[setting], output_transport_plan=boxes is not None, **plain
+                    pixel_values,
+                    label_features=features[setting],
+                    output_transport_plan=boxes is not None or refine is not None,
+                    **plain,
                 )
-                found.scores[index][setting] = output.scores.float().cpu().numpy()
+                scores = output.scores
+                if refine is not None:
+                    scores = refine_scores(model, pixel_values, features[setting], output, num_labels=refine)
+                found.scores[index][setting] = scores.float().cpu().numpy()
                 if boxes is not None:
                     grid = model.config.patch_grid(*pixel_values.shape[-2:])
                     _play(found.games[setting], output, boxes, batch["sizes"], grid, names[setting])

@@ -25,7 +25,7 @@ _WHAT_IT_IS = (
 _SCORE = """\
 ## What a score means
 
-The mean of two softmaxes over the labels that are asked for, one from the whole image and one from its patches. The
+Made of two softmaxes over the labels that are asked for, one from the whole image and one from its patches. The
 scores of an image sum to 1 over that list, so they **rank** labels. They are no probability that a label is present:
 the same label scores less in a longer list, something scores high even where nothing of the list is there, and a
 threshold means nothing until the list is fixed."""

@@ -79,12 +79,13 @@ def match_patches(
                 cost = cost_from_similarity(similarity, logit_scale=logit_scale)
                 plan = _plan(cost, patch_marginal, config, None if teacher_costs is None else teacher_costs[index])
                 logits.append(_transported(plan, similarity, config, temperature))
+                if output_transport_plan:
+                    plans.append(plan)
             else:
                 log_probabilities = patch_log_probabilities(similarity, temperature=temperature)
                 logits.append(aggregate_patches(log_probabilities, similarity, config.aggregation, temperature))
-                plan = label_columns(log_probabilities) / num_labels if output_transport_plan else None
-            if output_transport_plan:
-                plans.append(plan)
+                if output_transport_plan:
+                    plans.append(label_columns(log_probabilities) / num_labels)
     return Match(torch.cat(logits), torch.cat(patch_marginals), torch.cat(plans) if plans else None)
 
 

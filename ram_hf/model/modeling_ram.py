@@ -51,7 +51,7 @@ from .reference_labels import (
 )
 
 # What ranks best without training; docs/training_free.md tells how it was chosen, and what else was tried.
-_TRAINING_FREE = {
+_TRAINING_FREE: dict[str, Any] = {
     "ladder_tokens": 0,
     "prompt_tokens": 0,
     "local_attention": "key",
@@ -321,7 +321,7 @@ class RamModel(RamPreTrainedModel):
             TypeError: when `clip` is another model, or keyword arguments come with a `CLIPModel`, which is loaded
                 already.
         """
-        settings = {**({} if for_training else _TRAINING_FREE), **(config or {})}
+        settings: dict[str, Any] = {**({} if for_training else _TRAINING_FREE), **(config or {})}
         check_field_names(settings)
         if isinstance(clip, CLIPModel):
             if kwargs:

@@ -23,12 +23,13 @@ from .processing_ram import RamProcessor
 from .processor_fit import refuse_misfit
 from .prompt_templates import read_templates
 from .pushing import PushesCard
+from .refine import REFINES_NO_PROBABILITY, refine_scores
 from .regions import label_region
 from .suggestions import did_you_mean
 
 # Which step of the pipeline reads which argument of a call.
 _PREPROCESS_ARGUMENTS = ("on_error",)
-_FORWARD_ARGUMENTS = ("candidate_labels", "prompt_template", "return_regions", "score")
+_FORWARD_ARGUMENTS = ("candidate_labels", "prompt_template", "return_regions", "score", "refine")
 _POSTPROCESS_ARGUMENTS = ("candidate_labels", "top_k", "threshold", "expected_labels_per_image")
 _ARGUMENTS = sorted(
     {*_PREPROCESS_ARGUMENTS, *_FORWARD_ARGUMENTS, *_POSTPROCESS_ARGUMENTS, "batch_size", "num_workers"}
@@ -133,6 +134,8 @@ class RamTaggingPipeline(PushesCard, Pipeline):
                 - prompt_template (`str` or list of them): sentence that a label name is put into, with `{label}` or
                   `{}` in its place; the name of a set of sentences ("openai-7", "openai-80"); or a list of these, of
                   whose features the mean counts; the processor's own when None.
+                - refine (`int`): judge that many of an image's best labels again, each in a crop around its patches,
+                  for up to as many more images to compute; with the paper's score alone. See [`look_again`].
                 - return_regions (`bool`): tell also where each label is, see Returns.
                 - on_error (`str`): "raise" ends the call at the first image that cannot be read; "skip" goes on, and
                   the result of that image is `{"error": str}`, why. (What an iterator raises itself ends the call
@@ -150,7 +153,8 @@ class RamTaggingPipeline(PushesCard, Pipeline):
         Raises:
             TypeError: when an argument is unknown, a label is not a string, or an image is of an unknown kind.
             ValueError: when there are no labels, one is empty or too long, a template has no place for a label,
-                `on_error` is neither "raise" nor "skip", or an image cannot be read.
+                `on_error` is neither "raise" nor "skip", `refine` is below 1 or asked of probabilities, or an image
+                cannot be read.
             OSError: when there is no such file or address.
         """
         if candidate_labels is not None:
@@ -205,6 +209,9 @@ class RamTaggingPipeline(PushesCard, Pipeline):
             raise ValueError(f'`score` must be "probability" or "paper", got {kwargs["score"]!r}.')
         if kwargs.get("on_error", "raise") not in _ON_ERROR:
             raise ValueError(f'`on_error` must be "raise" or "skip", got {kwargs["on_error"]!r}.')
+        refine = kwargs.get("refine")
+        if refine is not None and (isinstance(refine, bool) or not isinstance(refine, int) or refine < 1):
+            raise ValueError(f"`refine` must be how many labels to judge again, at least 1, or None; got {refine!r}.")
         preprocess_params = {name: value for name, value in kwargs.items() if name in _PREPROCESS_ARGUMENTS}
         forward_params = {name: value for name, value in kwargs.items() if name in _FORWARD_ARGUMENTS}
         postprocess_params = {name: value for name, value in kwargs.items() if name in _POSTPROCESS_ARGUMENTS}
@@ -240,6 +247,7 @@ class RamTaggingPipeline(PushesCard, Pipeline):
         prompt_template: str | Sequence[str] | None = None,
         return_regions: bool = False,
         score: str | None = None,
+        refine: int | None = None,
     ) -> dict[str, Any]:
         label_features = self.model.get_label_features(**self._tokenize(candidate_labels, prompt_template))
         pixel_values = model_inputs["pixel_values"]
@@ -252,10 +260,13 @@ class RamTaggingPipeline(PushesCard, Pipeline):
             output = self.model(
                 pixel_values,
                 label_features=label_features,
-                output_transport_plan=return_regions,
+                output_transport_plan=return_regions or refine is not None,
                 output_probabilities=False,
             )
-            result = {"scores": output.scores}
+            scores = output.scores
+            if refine is not None:
+                scores = refine_scores(self.model, pixel_values, label_features, output, num_labels=refine)
+            result = {"scores": scores}
         result.update({name: model_inputs[name] for name in ("size", "error")})
         if return_regions:
             result["transport_plan"] = output.transport_plan
@@ -315,9 +326,12 @@ class RamTaggingPipeline(PushesCard, Pipeline):
         score: str | None = None,
         threshold: float | str | None = None,
         expected_labels_per_image: float | None = None,
+        refine: int | None = None,
         **_: Any,
     ) -> None:
         if self._gives_probabilities(score):
+            if refine is not None:
+                raise ValueError(f'{REFINES_NO_PROBABILITY} Pass `score="paper"` too.')
             calibration = self.model.calibration
             calibration.thresholds_of(candidate_labels, threshold)
             if expected_labels_per_image is not None:

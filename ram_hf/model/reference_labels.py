@@ -210,12 +210,13 @@ def _local_evidence(
             rows = features.row_scalings[images].float().unsqueeze(2)
             columns = (rows - (1 - log_probabilities.exp()) / config.epsilon).softmax(dim=1)
             logits.append((columns * similarity).sum(dim=1) / scales.local_temperature)
+            if output_columns:
+                plans.append(columns)
         else:
             temperature = scales.local_temperature
             logits.append(aggregate_patches(log_probabilities, similarity, config.aggregation, temperature))
-            columns = label_columns(log_probabilities) if output_columns else None
-        if output_columns:
-            plans.append(columns)
+            if output_columns:
+                plans.append(label_columns(log_probabilities))
     return torch.cat(logits), torch.cat(plans) if plans else None
 
 

@@ -93,6 +93,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_score_arguments(tags)
     add_prompt_template_argument(tags)
+    tags.add_argument(
+        "--refine",
+        type=whole_number(1),
+        metavar="N",
+        help="judge up to N of a picture's best labels again, each in a crop around what speaks for it, for up to N "
+        "times more to compute; with the paper's score alone",
+    )
 
     outputs = parser.add_argument_group("outputs", "Any of them, together too.")
     outputs.add_argument(
@@ -163,7 +170,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         found = find_images(args.paths, stdin=sys.stdin.buffer if "-" in args.paths else None, exclude=args.exclude)
     paths = found.paths
-    options = TagOptions.of(scoring_of(args, _model_name(args, stored), vocabulary), args.top_k)
+    options = TagOptions.of(scoring_of(args, _model_name(args, stored), vocabulary), args.top_k, args.refine)
+    if args.refine is not None and options.score != PAPER:
+        raise ValueError(
+            "`--refine` judges the best labels of this list again, and a probability does not depend on what else is "
+            "in the list: it goes with `--score paper` alone."
+        )
     sys.stderr.write("".join(f"{note}\n" for note in (*notes, *_idle_options(args, found, options))))
     if args.overlay is not None:
         paths = leave_out_drawn(paths, args.overlay)
@@ -206,7 +218,8 @@ def _open_index(args: argparse.Namespace) -> "StoredImages | None":
     if len(args.paths) > 1 or not is_index(args.paths[0]):
         refuse_indexes_among(args.paths)
         return None
-    for option, is_given in (("--exclude", args.exclude), ("--strict-pictures", args.strict_pictures)):
+    about_files = ("--exclude", args.exclude), ("--strict-pictures", args.strict_pictures), ("--refine", args.refine)
+    for option, is_given in about_files:
         if is_given:
             raise ValueError(f"`{option}` is about files, and the pictures of an index are not opened.")
     if args.score == "paper":
@@ -364,6 +377,7 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions", stored: "Store
         threshold=options.threshold,
         score=options.score,
         expected_labels=options.expected_labels,
+        refine=options.refine,
         device=pick_device(args.device),
         with_heat_maps=args.overlay is not None,
     )

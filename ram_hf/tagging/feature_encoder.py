@@ -17,6 +17,13 @@ from .reader import SquareSize
 from .sketches import sketch_basis, sketch_images
 
 _OF_THE_MATCHING = ("epsilon", "patch_marginal_temperature", "sinkhorn_tolerance", "sinkhorn_max_iterations")
+# They count where they are not the paper's: so an index stays valid that was made before there was a choice.
+_PAPERS_FORM = {
+    "local_attention": "value",
+    "aggregation": "transport",
+    "repair_outliers": False,
+    "aggregate_similar": False,
+}
 _OF_PIXELS = ("size", "resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
 
 
@@ -95,6 +102,8 @@ def feature_fingerprint(model: RamModel, processor: RamProcessor) -> str:
     """
     image_processor = processor.image_processor
     settings = {name: getattr(model.config, name) for name in _OF_THE_MATCHING}
+    chosen = {name: getattr(model.config, name) for name in _PAPERS_FORM}
+    settings |= {name: value for name, value in chosen.items() if value != _PAPERS_FORM[name]}
     settings |= {name: _plain(getattr(image_processor, name)) for name in _OF_PIXELS}
     content = fingerprint(model) + json.dumps(settings, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

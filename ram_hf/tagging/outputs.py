@@ -68,13 +68,14 @@ class TagOptions(NamedTuple):
     threshold: float | None
     score: str = PAPER
     expected_labels: float | None = None
+    refine: int | None = None
 
     @classmethod
-    def of(cls, scoring: Scoring, top_k: int | None) -> "TagOptions":
+    def of(cls, scoring: Scoring, top_k: int | None, refine: int | None = None) -> "TagOptions":
         """Options as they are given, where neither number need be: tags are few by one of them."""
         if top_k is None and scoring.threshold is None and not scoring.vocabulary.has_every_threshold:
             top_k = DEFAULT_TOP_K
-        return cls(scoring.vocabulary, top_k, scoring.threshold, scoring.score, scoring.expected_labels)
+        return cls(scoring.vocabulary, top_k, scoring.threshold, scoring.score, scoring.expected_labels, refine)
 
     @property
     def mark(self) -> str:

@@ -11,6 +11,7 @@ from ..model.calibration import shift_odds
 from ..model.mean_direction import mean_direction
 from ..model.modeling_ram import RamModel, RamOutput
 from ..model.processing_ram import RamProcessor
+from ..model.refine import REFINES_NO_PROBABILITY, refine_scores
 from ..model.regions import heat_map
 from .index import StoredFeatures
 from .reader import SquareSize
@@ -33,11 +34,13 @@ class Tagger:
         threshold: only labels that score at least this, where the vocabulary has no other; None for all.
         score: "probability" for each label's own, or "paper"; None for probabilities where the model is calibrated.
         expected_labels: of probabilities: how many of the labels a picture has on average, where that is known.
+        refine: how many of a picture's best labels to judge again, see [`look_again`]; None for none.
         device: where to compute.
         with_heat_maps: say also where each tag is.
 
     Raises:
-        ValueError: when the processor crops pictures instead of squashing them, or a label does not fit the model.
+        ValueError: when the processor crops pictures instead of squashing them, a label does not fit the model, or
+            probabilities are to be refined.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Tagger:
         threshold: float | None = None,
         score: str | None = None,
         expected_labels: float | None = None,
+        refine: int | None = None,
         device: str | torch.device = "cpu",
         with_heat_maps: bool = False,
     ):
@@ -62,6 +66,9 @@ class Tagger:
         self.top_k, self.threshold = top_k, threshold
         self.with_heat_maps = with_heat_maps
         self._gives_probabilities = model.is_calibrated if score is None else score == PROBABILITY
+        if refine is not None and self._gives_probabilities:
+            raise ValueError(REFINES_NO_PROBABILITY)
+        self._refine = refine
         self._shift: float | None = None
         if expected_labels is not None:
             calibration = model.calibration
@@ -117,12 +124,17 @@ class Tagger:
         if self._gives_probabilities:
             features = self.model.encode_images(pixel_values)
             return self.model.score_stored(features, self._label_features, output_transport_plan=self.with_heat_maps)
-        return self.model(
+        output: RamOutput = self.model(
             pixel_values,
             label_features=self._label_features,
-            output_transport_plan=self.with_heat_maps,
+            output_transport_plan=self.with_heat_maps or self._refine is not None,
             output_probabilities=False,
         )
+        if self._refine is not None:
+            output.scores = refine_scores(
+                self.model, pixel_values, self._label_features, output, num_labels=self._refine
+            )
+        return output
 
     def _scores_of(self, output: RamOutput) -> np.ndarray:
         tensor: Any = output.probabilities if self._gives_probabilities else output.scores

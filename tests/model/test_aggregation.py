@@ -254,3 +254,14 @@ def test_probabilities_of_a_training_free_model(tiny_model, pixel_values, tiny_p
         alone = model(pixel_values, label_features=features[2:3]).probabilities
     assert ((together > 0) & (together < 1)).all()
     assert torch.equal(together[:, 2:3], alone)
+
+
+@pytest.mark.parametrize("mended", [{}, {"repair_outliers": True, "aggregate_similar": True}])
+def test_a_training_free_model_is_one_graph(tiny_model, label_inputs, mended):
+    pixel_values = torch.randn(2, 3, 40, 48, generator=torch.Generator().manual_seed(1))
+    model = RamModel.from_clip(tiny_model.clip, config=mended)
+    with torch.no_grad():
+        inputs = {"label_features": model.get_label_features(**label_inputs), "interpolate_pos_encoding": True}
+        expected = model(pixel_values, **inputs).scores
+        exported = torch.export.export(model, (pixel_values,), inputs).module()
+        torch.testing.assert_close(exported(pixel_values, **inputs).scores, expected, atol=1e-5, rtol=1e-4)

@@ -361,7 +361,7 @@ def test_loss_is_that_of_the_plain_equations(tiny_model, pixel_values, label_inp
     """Teacher and constrained plan from separate computations, as if the teacher were a second model."""
     tiny_model.train()
     output = tiny_model(pixel_values, **label_inputs, labels=TARGETS, output_transport_plan=True)
-    teacher = RamModel.from_clip(tiny_model.clip)
+    teacher = RamModel.from_clip(tiny_model.clip, config={"local_attention": "value"})
     with torch.no_grad():
         teacher_labels = F.normalize(teacher.get_label_features(**label_inputs), dim=-1)
         # Any labels do: without adapters the patches do not read them; the inert adapter adds zero.

@@ -189,7 +189,7 @@ def test_a_student_encodes_as_clip_and_as_ram_do(batches, tmp_path):
     clip = make_clip(batches.tokenizer, read_sizes(SIZES), logit_scale=10.0).eval()
     pixels = batches.batch(0, image_size=16).pixels
     clip.save_pretrained(tmp_path)
-    ram = RamModel.from_clip(tmp_path).eval()
+    ram = RamModel.from_clip(tmp_path, config={"local_attention": "value"})
     with torch.no_grad():
         main, local = PhotoStudent(clip, 3).encode_images(pixels)
         torch.testing.assert_close(main[:, 0], clip.get_image_features(pixels).pooler_output)
