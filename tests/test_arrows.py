@@ -30,6 +30,7 @@ ARROWS = {
     },
     "training": {"evaluation", "data", "model", "atomic", "interruption", "pretrained", "option_types", "text_files"},
     "tagging": {
+        "changed_model",
         "data.label_set",
         "model",
         "atomic",
@@ -40,7 +41,7 @@ ARROWS = {
         "text_files",
         "matching_paths",
     },
-    "evaluation": {"data", "model", "atomic", "pretrained", "option_types", "uploads", "hub_errors"},
+    "evaluation": {"changed_model", "data", "model", "atomic", "pretrained", "option_types", "uploads", "hub_errors"},
     "conversion": {"data", "model", "atomic", "option_types"},
     "visualize": {"model", "atomic", "fonts"},
     "fonts": set(),
@@ -59,6 +60,7 @@ ARROWS = {
     },
     "publishing": {"data", "model", "atomic", "pretrained", "uploads", "hub_errors"},
     "pretrained": {"model", "hub_errors"},
+    "changed_model": {"model"},
     "hub_errors": {"model.hub_names"},
     "registration": {"model"},
     "uploads": {"model.suggestions", "hub_errors"},
@@ -92,6 +94,8 @@ MODEL_ARROWS = {
     "layer_record": set(),
     "matching": {"configuration_ram", "optimal_transport"},
     "reference_labels": {"configuration_ram", "optimal_transport"},
+    "patch_collection": set(),
+    "visual_classifier": {"own_weight", "patch_collection", "reference_labels"},
 }
 NEVER_BY_THE_PROCESSOR = {"modeling_ram", "ladder_adapter", "label_encoder", "optimal_transport", "losses"}
 

@@ -298,6 +298,8 @@ def _tag(
     damaged: list[ReadImage | StoredImage] = []
     if work.paths:
         tagger = _make_tagger(args, options, stored)
+        if tagger.model.visual_classifier is not None:
+            sys.stderr.write(f"{_adapted_labels(tagger)}\n")
         read = _read(args, tagger, work.paths, stored)
         with stop_signals() as stop_asked, closing(read), _progress_bar(args, work) as progress:
             while batch := list(itertools.islice(read, args.batch_size)):
@@ -381,6 +383,14 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions", stored: "Store
         device=pick_device(args.device),
         with_heat_maps=args.overlay is not None,
     )
+
+
+def _adapted_labels(tagger: "Tagger") -> str:
+    """How many labels an adapted model knows by their looks, in a sentence."""
+    adapted = tagger.is_adapted
+    if any(adapted):
+        return f"{sum(adapted):,} of the {len(adapted):,} labels are known by their looks, all others by their words."
+    return "None of these labels is one that the model was adapted to, with the same names and prompt template."
 
 
 def _make_outputs(args: argparse.Namespace, options: "TagOptions", paths: Sequence[str]) -> list["Output"]:
