@@ -69,6 +69,21 @@ def test_a_training_free_ram_is_given_its_tokens(clip_folder, tiny_processor, tm
     assert model.ladder["4"].tokens.shape == (3, 64)
 
 
+def test_training_begins_with_the_papers_form(clip_folder, tiny_processor, tmp_path):
+    def prepared(name, **ram_config):
+        options = {"dataset": "rows", "output_dir": str(tmp_path / "out"), "label_column": "labels", "max_steps": 1}
+        arguments = RamTrainingArguments(model=str(name), seen_labels=["red"], ram_config=ram_config, **options)
+        config = prepare_model(arguments)[0].config
+        tokens = (config.ladder_tokens, config.prompt_tokens)
+        return (config.local_attention, config.aggregation, config.score_combination, config.global_weight, *tokens)
+
+    assert prepared(clip_folder) == ("value", "transport", "mean", 0.5, 8, 4)
+    assert prepared(clip_folder, local_attention="key") == ("key", "transport", "mean", 0.5, 8, 4)
+    RamModel.from_clip(clip_folder).save_pretrained(tmp_path / "free")
+    tiny_processor.save_pretrained(tmp_path / "free")
+    assert prepared(tmp_path / "free") == ("key", "max", "product", 0.4, 8, 4)  # a model's own form stays
+
+
 @pytest.mark.parametrize("name", ["./nowhere", "no where", "a/b/c"])
 def test_what_is_not_there_is_told_in_one_line(name):
     with pytest.raises(FileNotFoundError, match=f"There is no model '{name}'"):

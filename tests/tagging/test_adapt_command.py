@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -245,32 +244,30 @@ def test_pictures_that_cannot_be_read_are_refused(adapt, folder):
 
 @pytest.mark.slow
 def test_a_real_process_interrupted_and_killed_ends_in_the_bytes_of_an_undisturbed_one(folder, model_folder):
-    slow = folder / "slow.py"
-    slow.write_text(
-        "import sys, time\nfrom ram_hf.tagging import adapt_command, patch_reader\n"
-        "adapt_command._SECONDS_BETWEEN_SAVES = -1\nadd = patch_reader.PatchReader.add\n"
-        "def slowly(*args):\n    time.sleep(0.05)\n    return add(*args)\n"
+    # It saves after each batch, and waits in the fifth for a word of ours.
+    (folder / "slow.py").write_text(
+        "import itertools, os, sys, time\nfrom ram_hf.tagging import adapt_command, patch_reader\n"
+        "adapt_command._SECONDS_BETWEEN_SAVES = -1\nadd, numbers = patch_reader.PatchReader.add, itertools.count(1)\n"
+        "def slowly(*args):\n    holds = next(numbers) == 5\n    while holds and not os.path.exists('go'):\n"
+        "        time.sleep(0.01)\n    return add(*args)\n"
         "patch_reader.PatchReader.add = slowly\n"
         "if __name__ == '__main__':\n    from ram_hf.cli import main\n    sys.exit(main())\n"
     )
-    shutil.rmtree(folder / "photos")
-    save_photographs(folder / "photos", 200, size=(40, 30))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    state = folder / "out" / STATE
 
     def start(output: str) -> subprocess.Popen:
         words = ["adapt", str(model_folder), "photos", "--labels-file", "labels.txt", "--output", output]
         return subprocess.Popen(
-            [sys.executable, "slow.py", *words, "--batch-size", "2", "--workers", "1"],
+            [sys.executable, "slow.py", *words, "--batch-size", "1", "--workers", "0"],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,
         )
 
-    def wait_for_state(process: subprocess.Popen, changed_since: float) -> float:
-        state = folder / "out" / STATE
+    def wait_for_state(process: subprocess.Popen, changed_since: int = 0) -> int:
         deadline = time.monotonic() + 300
         while not state.exists() or state.stat().st_mtime_ns <= changed_since:
             assert time.monotonic() < deadline
@@ -278,21 +275,30 @@ def test_a_real_process_interrupted_and_killed_ends_in_the_bytes_of_an_undisturb
             time.sleep(0.01)
         return state.stat().st_mtime_ns
 
+    (folder / "go").touch()
     whole = start("whole")
     told, said = whole.communicate(timeout=600)
     assert whole.returncode == 0, said
 
+    (folder / "go").unlink()
     first = start("out")
-    at = wait_for_state(first, 0)
-    os.killpg(first.pid, signal.SIGINT)  # as Ctrl-C does: its workers too
+    wait_for_state(first)
+    first.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    (folder / "go").touch()
     _, said = first.communicate(timeout=300)
     assert first.returncode == 130
     assert "Traceback" not in said
     assert "pictures left; the same command goes on" in said
+
+    (folder / "go").unlink()
     second = start("out")
-    wait_for_state(second, at)
+    wait_for_state(second, state.stat().st_mtime_ns)
     second.kill()
     second.communicate(timeout=300)
+    assert state.exists()
+
+    (folder / "go").touch()
     third = start("out")
     told_again, said = third.communicate(timeout=600)
     assert third.returncode == 0, said
