@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("dataset", help="folder of shards, with a column of labels")
     parser.add_argument("--labels", required=True, help="the label list, one a line")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--model", default="ram-tiny")
+    parser.add_argument("--model", default="examples/ram-tiny")
     parser.add_argument("--trained", action="store_true", help="take the RAM as it is, and not the CLIP below it")
     parser.add_argument("--images", type=int, help="the first so many")
     parser.add_argument("--batch-size", type=int, default=32)

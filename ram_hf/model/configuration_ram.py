@@ -207,7 +207,7 @@ class RamConfig(PreTrainedConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a configuration from the Hub, a folder, or the package ("ram-tiny")."""
+        """Read a configuration from the Hub, a folder, or the package ("ram-photo")."""
         return super().get_config_dict(find_bundled(pretrained_model_name_or_path), **kwargs)
 
     @classmethod

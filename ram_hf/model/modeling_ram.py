@@ -197,7 +197,7 @@ class RamPreTrainedModel(PushesCard, PreTrainedModel):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
     ) -> Any:
-        """Load a RAM model from the Hub, a folder, or the package ("ram-tiny"); see `PreTrainedModel.from_pretrained`.
+        """Load a model from the Hub, a folder, or the package ("ram-photo"); see `PreTrainedModel.from_pretrained`.
 
         Tensors that the checkpoint lacks are random, with a warning; the pipeline and `ram-hf` refuse such a model.
         A checkpoint of the adapters alone is joined with its CLIP: the one that it names, or, where that lies

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..model.bundled import DEFAULT_MODEL
 from ..option_types import path, path_or_id, whole_number
 from ..prompt_option import add_prompt_template_argument
 from .score_options import add_score_arguments, scoring_of
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from .tagger import Tagger
     from .vocabulary import Vocabulary
 
-_DEFAULT_MODEL = "ram-tiny"
 _FEW = 8  # pictures, which need no bar
 
 _DESCRIPTION = """\
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=path_or_id,
         metavar="ID",
-        help="a RAM or any CLIP, Hub id or folder (default: ram-tiny, or the index's own)",
+        help=f"a RAM or any CLIP, Hub id or folder (default: {DEFAULT_MODEL}, or the index's own)",
     )
     tags.add_argument(
         "--top-k",
@@ -232,7 +232,7 @@ def _open_index(args: argparse.Namespace) -> "StoredImages | None":
 def _model_name(args: argparse.Namespace, stored: "StoredImages | None") -> str:
     if args.model is not None:
         return str(args.model)
-    return _DEFAULT_MODEL if stored is None else stored.index.description.model
+    return DEFAULT_MODEL if stored is None else stored.index.description.model
 
 
 def _refuse_separators(vocabulary: "Vocabulary") -> None:
