@@ -23,9 +23,25 @@ FAR_FROM_TRANSFORMERS = $(wildcard \
 SCENES ?= ../shared/scenes
 RUN ?= runs/ram-tiny
 
-# The same of `make ram-photo`, for photographs.
+# The same of `make ram-photo`, for photographs: all of them, or with SOURCES=open those under CC0, MIT and CC BY alone,
+# which show one thing each. That model does not take the place of the bundled one, unless PHOTO_BUNDLE says so.
 PHOTOS ?= ../shared/photos
+SOURCES ?= all
+ifeq ($(SOURCES),all)
 PHOTO_RUN ?= runs/ram-photo
+PHOTO_BUNDLE ?= ram_hf/bundled/ram-photo
+PHOTO_FILES = $(sort $(wildcard $(PHOTOS)/train-*.parquet))
+PHOTO_CLIP = configs/ram_photo/clip.yaml
+MULTI_LABELS = $(PHOTOS)/train-coco.parquet
+else ifeq ($(SOURCES),open)
+PHOTO_RUN ?= runs/ram-photo-open
+PHOTO_BUNDLE ?= $(PHOTO_RUN)/bundle
+PHOTO_FILES = $(PHOTOS)/train-open.parquet
+PHOTO_CLIP = configs/ram_photo/clip_open.yaml
+MULTI_LABELS = $(PHOTOS)/train-open.parquet --all-labels
+else
+$(error SOURCES is 'all' or 'open', not '$(SOURCES)')
+endif
 
 .PHONY: help demo test test-fast test-oldest lint format benchmark mutants ram-tiny ram-photo clean
 
@@ -36,8 +52,8 @@ help:
 	@echo "make test-oldest  the tests near transformers that are not slow, on its oldest supported release"
 	@echo "make mutants      change the code in small ways and count what the tests notice (an hour; goes on)"
 	@echo "make benchmark    parity table and speed of the model (minutes)"
-	@echo "make ram-tiny     train the bundled model from scratch (hours; started again, it goes on)"
-	@echo "make ram-photo    train RAM on photographs, and the CLIP below it (a day; started again, it goes on)"
+	@echo "make ram-tiny     train the model of drawn scenes from scratch (hours; started again, it goes on)"
+	@echo "make ram-photo    train the bundled model from scratch (a day; started again, it goes on; SOURCES=open)"
 	@echo "make format       let Ruff rewrite the code"
 
 # A stamp for each environment, so that it is made once and made again when its inputs change.
@@ -68,7 +84,7 @@ $(VENV_OLDEST)/.test: $(VENV)/.dev
 demo: $(VENV)/.demo
 	rm -rf runs/demo
 	$(VENV)/bin/ram-hf tag examples/pictures --labels-file examples/labels.txt --top-k 3 --overlay runs/demo/pictures
-	$(VENV)/bin/ram-hf tag examples/scenes --labels-file examples/scenes/labels.txt --model ram-tiny --top-k 3 \
+	$(VENV)/bin/ram-hf tag examples/scenes --labels-file examples/scenes/labels.txt --model examples/ram-tiny --top-k 3 \
 		--overlay runs/demo/scenes
 	@echo "The same pictures with their tags drawn: runs/demo"
 
@@ -120,27 +136,27 @@ $(RUN)/ram/calibration.json: $(RUN)/ram/model.safetensors $(RUN)/calibration/rep
 	$(VENV)/bin/ram-hf calibrate $(RUN)/ram $(RUN)/calibration --labels $(RUN)/calibration/labels_seen.txt
 
 ram-tiny: $(RUN)/ram/calibration.json
-	$(VENV)/bin/ram-hf pretrain bundle $(RUN)/ram ram_hf/bundled/ram-tiny
+	$(VENV)/bin/ram-hf pretrain bundle $(RUN)/ram examples/ram-tiny
 
 $(VENV)/.pretrain: $(VENV)/.dev
 	$(VENV)/bin/python $(INSTALL) -c constraints.txt -e '.[pretrain]'
 	touch $@
 
-# Photographs decoded once, what a classifier sees in them, a CLIP distilled from that, and RAM on the seen labels.
+# Photographs decoded once, what a classifier sees in them, a CLIP distilled from that, RAM on the seen labels,
+# its probabilities on photographs that were held back from both, and the bundle.
 $(PHOTO_RUN)/photographs/rows.parquet: | $(VENV)/.pretrain
-	$(VENV)/bin/ram-hf pretrain photographs $(sort $(wildcard $(PHOTOS)/train-*.parquet)) \
-		--output_dir $(PHOTO_RUN)/photographs
+	$(VENV)/bin/ram-hf pretrain photographs $(PHOTO_FILES) --output_dir $(PHOTO_RUN)/photographs
 
 $(PHOTO_RUN)/teacher/.complete: $(PHOTO_RUN)/photographs/rows.parquet
 	$(VENV)/bin/ram-hf pretrain teacher $(PHOTO_RUN)/photographs --output_dir $(PHOTO_RUN)/teacher
 	touch $@
 
 $(PHOTO_RUN)/clip/model.safetensors: $(PHOTO_RUN)/teacher/.complete
-	$(VENV)/bin/ram-hf pretrain clip-on-photographs --config configs/ram_photo/clip.yaml --words $(PHOTOS) \
+	$(VENV)/bin/ram-hf pretrain clip-on-photographs --config $(PHOTO_CLIP) --words $(PHOTOS) \
 		--photographs $(PHOTO_RUN)/photographs --teacher $(PHOTO_RUN)/teacher --output_dir $(PHOTO_RUN)/clip
 
 $(PHOTO_RUN)/multi-labels/labels_seen.txt: | $(VENV)/.pretrain
-	$(VENV)/bin/ram-hf pretrain multi-labels $(PHOTOS)/train-coco.parquet --words $(PHOTOS) \
+	$(VENV)/bin/ram-hf pretrain multi-labels $(MULTI_LABELS) --words $(PHOTOS) \
 		--output_dir $(PHOTO_RUN)/multi-labels
 
 $(PHOTO_RUN)/ram/model.safetensors: $(PHOTO_RUN)/clip/model.safetensors $(PHOTO_RUN)/multi-labels/labels_seen.txt
@@ -148,7 +164,12 @@ $(PHOTO_RUN)/ram/model.safetensors: $(PHOTO_RUN)/clip/model.safetensors $(PHOTO_
 		--dataset $(PHOTO_RUN)/multi-labels --seen_labels $(PHOTO_RUN)/multi-labels/labels_seen.txt \
 		--output_dir $(PHOTO_RUN)/ram
 
-ram-photo: $(PHOTO_RUN)/ram/model.safetensors
+$(PHOTO_RUN)/ram/calibration.json: $(PHOTO_RUN)/ram/model.safetensors $(PHOTO_RUN)/multi-labels/labels_seen.txt
+	$(VENV)/bin/ram-hf calibrate $(PHOTO_RUN)/ram $(PHOTO_RUN)/multi-labels --split validation \
+		--labels $(PHOTO_RUN)/multi-labels/labels_seen.txt
+
+ram-photo: $(PHOTO_RUN)/ram/calibration.json
+	$(VENV)/bin/ram-hf pretrain bundle $(PHOTO_RUN)/ram $(PHOTO_BUNDLE)
 
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff format .

@@ -31,7 +31,7 @@ def top_5(model: RamModel, processor: RamProcessor, pictures: list, labels: list
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("scenes", type=Path, help="folder that `ram-hf scenes` wrote")
-    parser.add_argument("--model", default="ram-tiny", help="model to judge")
+    parser.add_argument("--model", default="examples/ram-tiny", help="model to judge")
     parser.add_argument("--images", type=int, default=1000, help="scenes to rank")
     options = parser.parse_args()
     files = sorted(str(file) for file in options.scenes.glob("*.parquet"))

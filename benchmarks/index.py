@@ -1,7 +1,7 @@
 """An index of 100,000 pictures: bytes a picture, seconds of a search, pictures a second with 300 labels.
 
 Run from the repository's root: `python benchmarks/index.py` (2 GB of disk in --folder, or the system's own for
-temporary files). The features are made at random in the shape of the bundled model: speed does not depend on what they
+temporary files). The features are made at random in the shape of a small model: speed does not depend on what they
 say. With `--scenes FOLDERS`, of Parquet shards as `ram-hf scenes` writes, it also measures on
 these how many of the best 20 pictures of each label a search that looks at a few in full finds.
 """
@@ -123,7 +123,7 @@ def recalls(folder: Path, encoder: FeatureEncoder, labels: list[str], shares: li
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="ram-tiny")
+    parser.add_argument("--model", default="examples/ram-tiny")
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--tagged", type=int, default=5_000, help="pictures of it that are tagged")
     parser.add_argument("--scenes", type=Path, nargs="+", default=[], help="folders of Parquet shards of pictures")

@@ -112,7 +112,7 @@ def ways(score: Callable[[Tensor], Tensor], features: list[Tensor]) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--source", default="../shared/scenes", help="folder with the parts of scenes")
-    parser.add_argument("--model", default="ram-tiny")
+    parser.add_argument("--model", default="examples/ram-tiny")
     parser.add_argument("--scenes", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
     options = parser.parse_args()

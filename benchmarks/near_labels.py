@@ -30,7 +30,7 @@ def told_apart(difference: np.ndarray, first: np.ndarray, second: np.ndarray) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--source", default="../shared/scenes", help="folder with the parts of scenes")
-    parser.add_argument("--model", default="ram-tiny")
+    parser.add_argument("--model", default="examples/ram-tiny")
     parser.add_argument("--scenes", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=21)
     options = parser.parse_args()

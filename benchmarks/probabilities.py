@@ -38,6 +38,7 @@ CORPORA = {
     "half other styles": {"split": "test", "styles": ["openmoji", "emojione"], "licenses": "all"},
     "a style left out": {"split": "test", "styles": ["openmoji"], "licenses": "all", "backgrounds": "cc0"},
 }
+RAM_TINY = "examples/ram-tiny"
 VARIANTS = {
     "ram-tiny": "ram-tiny",
     "training-free, own list": "the CLIP below ram-tiny without training, read with ram-tiny's seen labels",
@@ -63,12 +64,12 @@ def calibrated(options: argparse.Namespace, variant: str, seed: int) -> Path:
         return folder
     data = scenes(options, "calibration", CALIBRATION, options.scenes, 77 + seed)
     seen = data / "labels_seen.txt"
-    model, reference = "ram-tiny", seen
+    model, reference = RAM_TINY, seen
     if variant != "ram-tiny":
         model = options.work / "models" / "clip"
         if not model.exists():
-            RamModel.from_pretrained("ram-tiny").clip.save_pretrained(model)
-            RamProcessor.from_pretrained("ram-tiny").save_pretrained(model)
+            RamModel.from_pretrained(RAM_TINY).clip.save_pretrained(model)
+            RamProcessor.from_pretrained(RAM_TINY).save_pretrained(model)
         reference = COMMON_NOUNS if variant.endswith("common nouns") else seen
     rows = DatasetSpec(data, "train", label_column="labels")
     print(calibrate(str(model), rows, labels=seen, reference=reference, output=folder, seed=seed), flush=True)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-import ram_hf.model.bundled
+from ram_hf.model.bundled import DEFAULT_MODEL, find_bundled
 
 LOADING = """
 from transformers import CLIPModel, PreTrainedModel, ProcessorMixin
@@ -21,12 +21,12 @@ RamModel.from_pretrained({model!r})
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--model", default="ram-tiny", help="model to load")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="model to load")
     parser.add_argument("--picture", default="examples/pictures/photo-cat.jpg", help="picture to tag")
     parser.add_argument("--rounds", type=int, default=7, help="fresh processes of each kind")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    folder = str(ram_hf.model.bundled.find_bundled(options.model))
+    folder = str(find_bundled(options.model))
     ram = [sys.executable, "-m", "ram_hf"]
     commands = {
         "python -c pass": [sys.executable, "-c", "pass"],

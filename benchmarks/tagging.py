@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from ram_hf.model.bundled import DEFAULT_MODEL
 from ram_hf.pretrained import load_model
 
 
@@ -105,8 +106,8 @@ def timed(arguments: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--source", type=Path, default=Path("../shared/coco128/train.parquet"), help="photographs")
-    parser.add_argument("--model", default="ram-tiny", help="model to tag with")
-    parser.add_argument("--labels", default="examples/scenes/labels.txt", help="label file")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="model to tag with")
+    parser.add_argument("--labels", default="examples/labels.txt", help="label file")
     parser.add_argument("--pictures", type=int, default=2000, help="readable pictures")
     parser.add_argument("--hostile", type=int, default=50, help="files of strangers")
     parser.add_argument("--batch-size", type=int, default=16, help="of the command and the bare model")

@@ -22,6 +22,7 @@ COMMANDS = {
     "index": ("ram_hf.tagging.index_command", "encode pictures once, to search and tag them without opening them"),
     "search": ("ram_hf.tagging.search_command", "find the pictures of an index that show what a text says"),
     "evaluate": ("ram_hf.evaluation.command", "judge a model on a dataset"),
+    "adapt": ("ram_hf.tagging.adapt_command", "learn what labels look like from pictures that nobody has labelled"),
     "calibrate": ("ram_hf.evaluation.calibrate_command", "give a model probabilities, fitted to a dataset"),
     "prepare": ("ram_hf.data.command", "turn pictures and annotations on disk into shards"),
     "labels": ("ram_hf.tagging.labels_command", "check a file of labels before pictures are tagged with it"),

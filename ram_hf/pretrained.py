@@ -44,7 +44,7 @@ def load_model(
 
     Args:
         name_or_path: id on the Hub, also as "owner/name@revision", folder, or a model of the package such as
-            "ram-tiny".
+            "ram-photo".
         revision: of a Hub repository: branch, tag or commit.
         dtype: of the weights; that of the checkpoint when left out.
         config: fields of [`RamConfig`] to set: of a CLIP all of them, of a RAM those that its weights do not fix.

@@ -98,7 +98,7 @@ def _teach_the_task(pipelines: Any, task: str) -> None:
 
 
 def _teach_bundled_names(auto_class: Any) -> None:
-    """Let an Auto class, and so `pipeline`, take the name of a model that comes with the package, such as "ram-tiny".
+    """Let an Auto class, and so `pipeline`, take the name of a model that comes with the package, such as "ram-photo".
 
     It asks the Hub for the name before it knows that the checkpoint is ours, so this cannot wait for our own classes.
     """

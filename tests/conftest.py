@@ -19,6 +19,9 @@ from .hub_server import HubServer
 
 torch.set_num_threads(1)  # the tests themselves run in parallel
 
+# A trained model, calibrated, of scenes: for tests of what a model says. What the package brings may say other things.
+RAM_TINY = Path(__file__).parents[1] / "examples" / "ram-tiny"
+
 LABELS = ["dog", "red car", "tree", "a bicycle by the river"]
 
 

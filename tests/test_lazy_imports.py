@@ -83,21 +83,21 @@ def test_auto_classes_and_pipeline_know_the_models_of_the_package():
 import ram_hf
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, pipeline
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # the oldest wants torchvision elsewhere
-AutoConfig.from_pretrained(pretrained_model_name_or_path="ram-tiny")
-AutoProcessor.from_pretrained("ram-tiny"), AutoTokenizer.from_pretrained("ram-tiny")
-AutoImageProcessor.from_pretrained("ram-tiny")
-own = AutoModel.from_pretrained("ram-tiny")
-tagger = pipeline("zero-shot-multi-label-tagging", model="ram-tiny")
-stock = pipeline("zero-shot-image-classification", model="ram-tiny")
+AutoConfig.from_pretrained(pretrained_model_name_or_path="ram-photo")
+AutoProcessor.from_pretrained("ram-photo"), AutoTokenizer.from_pretrained("ram-photo")
+AutoImageProcessor.from_pretrained("ram-photo")
+own = AutoModel.from_pretrained("ram-photo")
+tagger = pipeline("zero-shot-multi-label-tagging", model="ram-photo")
+stock = pipeline("zero-shot-image-classification", model="ram-photo")
 print(type(own).__name__, type(tagger).__name__, type(tagger.processor).__name__, type(stock.model).__name__)
 """
     assert run_python(code) == "RamModel RamTaggingPipeline RamProcessor RamModel"
 
 
 def test_a_pipeline_of_a_model_of_the_package_asks_the_hub_nothing(hub):
-    code = 'import ram_hf; from transformers import pipeline; pipeline("zero-shot-multi-label-tagging", "ram-tiny")'
+    code = 'import ram_hf; from transformers import pipeline; pipeline("zero-shot-multi-label-tagging", "ram-photo")'
     run_python(code)
-    assert [request.path for request in hub.requests if "ram-tiny" in request.path] == []
+    assert [request.path for request in hub.requests if "ram-photo" in request.path] == []
 
 
 def test_unknown_names_are_an_attribute_error():

@@ -4,7 +4,6 @@ import copy
 import importlib.util
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from pathlib import Path
@@ -13,19 +12,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..atomic import locked, locked_folder, refuse_used_folder, whole_files, whole_folder, write_whole
+from ..changed_model import write_changed_model
 from ..data.batches import EvaluationInputs, PrepareRow, evaluation_batches
 from ..data.label_census import LabelCensus, check_tally, refuse_nothing
 from ..data.label_set import LabelList, LabelSet
 from ..data.sources import AnyDataset, DatasetSpec, RowReader
 from ..data.transforms import EvalTransform
-from ..model.bundled import find_bundled
 from ..model.checkpoint_kind import kind_of_checkpoint
 from ..model.common_nouns import COMMON_NOUNS
-from ..model.configuration_ram import RamConfig
 from ..model.loaded_weights import remove_stale_weights
 from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
-from ..model.run_record import CALIBRATION_DIAGRAM, CALIBRATION_FILE, find_run_file, read_run
+from ..model.run_record import CALIBRATION_DIAGRAM, CALIBRATION_FILE, read_run
 from ..pretrained import load_model, split_revision
 from .calibration import fit_calibration
 from .calibration_report import draw_diagram, report_content, report_text
@@ -33,8 +31,6 @@ from .held_out import Reference, collect_evidence, deal_labels
 
 if TYPE_CHECKING:
     from tqdm import tqdm
-
-_WORDS_BESIDE_A_MODEL = ("README.md", "LICENSE*", "NOTICE*")
 
 
 def calibrate(
@@ -180,32 +176,14 @@ def _counted(batches: Iterable[tuple[int, EvaluationInputs]], bar: "tqdm") -> It
 def _write(
     ram: RamModel, processor: RamProcessor, model: str, target: Path, content: dict[str, Any], *, in_place: bool
 ) -> None:
-    """Model, processor, report and diagram, whole; a checkpoint of adapters alone stays one."""
-    source = find_bundled(os.fspath(_source(model)))
-    adapters_only = kind_of_checkpoint(source) != "clip" and _holds_adapters_only(source)
+    """Model, processor, report and diagram, whole."""
     with whole_files(target) if in_place else whole_folder(target) as unfinished:
-        if not in_place:
-            _copy_words(source, unfinished)
-        ram.save_pretrained(unfinished, adapters_only=adapters_only)
-        processor.save_pretrained(unfinished)
+        write_changed_model(unfinished, ram, processor, source=_source(model), with_words=not in_place)
         write_whole(unfinished / CALIBRATION_FILE, json.dumps(content, indent=1) + "\n")
         if importlib.util.find_spec("matplotlib") is not None:
             draw_diagram(content, unfinished / CALIBRATION_DIAGRAM)
     if in_place:
         remove_stale_weights(target, None)
-
-
-def _holds_adapters_only(source: str | os.PathLike[str]) -> bool:
-    return RamConfig.from_pretrained(source).base_model_fingerprint is not None
-
-
-def _copy_words(source: str, folder: Path) -> None:
-    """What belongs to a model beside its weights: the record of its training, licences, a card."""
-    files = [file for pattern in _WORDS_BESIDE_A_MODEL for file in sorted(Path(source).glob(pattern))]
-    if run_file := find_run_file(source):
-        files.append(Path(run_file))
-    for file in files:
-        shutil.copy(file, folder)
 
 
 def _source(model: str) -> str:

@@ -113,6 +113,9 @@ class RamConfig(PreTrainedConfig):
         reference_labels (`list[str]`, *optional*):
             Names of the labels that images are read with when labels are judged each by itself; their features are a
             tensor of the model. See `RamModel.set_reference_labels`.
+        adapted_labels (`list[str]`, *optional*):
+            Names of the labels whose looks were learned from unlabelled images; what was learned is tensors of the
+            model. See `RamModel.adapt`.
         calibration (`dict`, *optional*):
             The fields of a [`Calibration`], which `ram-hf calibrate` fits; without one there are no probabilities.
 
@@ -159,6 +162,7 @@ class RamConfig(PreTrainedConfig):
     base_model_revision: str | None = None
     base_model_fingerprint: str | None = None
     reference_labels: list[str] | None = None
+    adapted_labels: list[str] | None = None
     calibration: dict | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -203,7 +207,7 @@ class RamConfig(PreTrainedConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a configuration from the Hub, a folder, or the package ("ram-tiny")."""
+        """Read a configuration from the Hub, a folder, or the package ("ram-photo")."""
         return super().get_config_dict(find_bundled(pretrained_model_name_or_path), **kwargs)
 
     @classmethod

@@ -59,15 +59,15 @@ def check_label_features(label_features: Tensor, width: int) -> None:
         raise ValueError("`label_features` hold NaN or infinite values.")
 
 
-def check_reference_labels(names: Sequence[str], num_features: int) -> None:
-    """Refuse names of reference labels that are not one for each feature, or come twice."""
+def check_label_names(names: Sequence[str], num_features: int) -> None:
+    """Refuse names of labels that are not one for each feature, or come twice."""
     if isinstance(names, str) or len(names) != num_features:
         raise ValueError(
             f"`names` must be one for each of the {num_features} `label_features`, got "
             f"{repr(names) if isinstance(names, str) else len(names)}."
         )
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"Reference labels must be distinct, got {repeated[0]!r} more than once.")
+        raise ValueError(f"Labels must be distinct, got {repeated[0]!r} more than once.")
 
 
 def check_image_features(features: ImageFeatures, width: int) -> None:

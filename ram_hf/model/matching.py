@@ -50,6 +50,7 @@ def match_patches(
     *,
     logit_scale: Tensor,
     local_temperature: Tensor,
+    label_biases: Tensor | None = None,
     teacher_costs: Tensor | None = None,
     output_transport_plan: bool = False,
 ) -> Match:
@@ -59,10 +60,11 @@ def match_patches(
 
     Args:
         patch_embeds: L2-normalised, shape (B, P, D).
-        label_embeds: L2-normalised, shape (L, D).
+        label_embeds: L2-normalised, shape (L, D); or, with biases, weights of other discriminants.
         config: `aggregation`, and the numbers of the transport problem.
         logit_scale: CLIP's factor on similarities, a scalar.
         local_temperature: a scalar.
+        label_biases: added to the similarities, shape (L,); see [`VisualClassifier`].
         teacher_costs: `-log q` of the teacher, shape (B, P, L), in training.
         output_transport_plan: return the plan as well.
     """
@@ -73,6 +75,8 @@ def match_patches(
         logits, patch_marginals, plans = [], [], []
         for index in _image_chunks(patch_embeds, num_labels):
             similarity = patch_embeds[index] @ label_embeds.T  # (images, P, L)
+            if label_biases is not None:
+                similarity = similarity + label_biases
             patch_marginal = patch_marginal_from_similarity(similarity, temperature=config.patch_marginal_temperature)
             patch_marginals.append(patch_marginal)
             if config.aggregation == "transport":

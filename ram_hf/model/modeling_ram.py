@@ -5,7 +5,7 @@ import functools
 import inspect
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,10 @@ from .image_encoder import EncodedImages, ImageEncoder
 from .input_checks import (
     check_image_features,
     check_label_features,
+    check_label_names,
     check_label_source,
     check_labels,
     check_pixel_values,
-    check_reference_labels,
 )
 from .label_encoder import LabelEncoder, PromptLayer
 from .ladder_adapter import LadderLayer
@@ -40,6 +40,7 @@ from .losses import label_loss
 from .matching import MatchingTemperatures, match_patches
 from .optimal_transport import teacher_cost
 from .own_weight import own_weight
+from .patch_collection import KeptPatches, PatchCollector
 from .pushing import PushesCard
 from .reference_labels import (
     LABELS_AT_ONCE,
@@ -48,7 +49,9 @@ from .reference_labels import (
     Scales,
     describe_images,
     label_evidence,
+    patch_scale,
 )
+from .visual_classifier import PATCHES_PER_LABEL, ClassifierTensors, Discriminants, VisualClassifier, fit_classifier
 
 # What ranks best without training; docs/training_free.md tells how it was chosen, and what else was tried.
 _TRAINING_FREE: dict[str, Any] = {
@@ -150,7 +153,7 @@ class RamPreTrainedModel(PushesCard, PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings", "LadderLayer"]  # noqa: RUF012
     # Variances of a trained adapter's channels exceed what float16 holds (65,504).
-    _keep_in_fp32_modules_strict = ["temperatures", "point_batch_norm", "area_batch_norm"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = ["temperatures", "point_batch_norm", "area_batch_norm", "visual_classifier"]  # noqa: RUF012
     _skip_keys_device_placement = ["clip_layer"]  # noqa: RUF012  (a device map would move the layer like an input)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -171,6 +174,9 @@ class RamPreTrainedModel(PushesCard, PreTrainedModel):
             init.constant_(module.local_temperature, self.config.local_temperature)
         elif isinstance(module, ReferenceLabels):
             init.zeros_(module.features)
+        elif isinstance(module, VisualClassifier):
+            for name in ClassifierTensors._fields:
+                init.zeros_(getattr(module, name))
 
     def _card_facts(self) -> tuple[RamConfig, str]:
         return self.config, self.config._name_or_path
@@ -191,7 +197,7 @@ class RamPreTrainedModel(PushesCard, PreTrainedModel):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
     ) -> Any:
-        """Load a RAM model from the Hub, a folder, or the package ("ram-tiny"); see `PreTrainedModel.from_pretrained`.
+        """Load a model from the Hub, a folder, or the package ("ram-photo"); see `PreTrainedModel.from_pretrained`.
 
         Tensors that the checkpoint lacks are random, with a warning; the pipeline and `ram-hf` refuse such a model.
         A checkpoint of the adapters alone is joined with its CLIP: the one that it names, or, where that lies
@@ -284,6 +290,9 @@ class RamModel(RamPreTrainedModel):
         self.reference: ReferenceLabels | None = None
         if config.reference_labels:
             self.reference = ReferenceLabels(len(config.reference_labels), joint_width)
+        self.visual_classifier: VisualClassifier | None = None
+        if config.adapted_labels:
+            self.visual_classifier = VisualClassifier(len(config.adapted_labels), joint_width)
         self.loss_function = label_loss  # of logits and labels; training in several processes gives another
         self.post_init()
         self.freeze_backbone()
@@ -550,7 +559,7 @@ class RamModel(RamPreTrainedModel):
             ValueError: when names are missing or repeated, or there are features of another number of labels.
         """
         check_label_features(label_features, self.clip.config.projection_dim)
-        check_reference_labels(names, label_features.shape[0])
+        check_label_names(names, label_features.shape[0])
         self.config.reference_labels, self.config.calibration = list(names), None
         self.reference = ReferenceLabels(*label_features.shape)
         self.reference.features = label_features.detach().clone()
@@ -605,12 +614,14 @@ class RamModel(RamPreTrainedModel):
         check_image_features(features, self.clip.config.projection_dim)
         reference = self._reference_features(features.image_embeds.device)
         label_embeds = F.normalize(self._to_model(label_features, reference.device).float(), dim=-1)
+        scales = self._scales(reference.device)
         evidence = label_evidence(
             features,
             label_embeds,
             F.normalize(reference.float(), dim=-1),
             self.config,
-            self._scales(reference.device),
+            scales,
+            compared=functools.partial(self._compared, scales=scales),
             output_transport_plan=output_transport_plan,
             labels_at_once=labels_at_once,
         )
@@ -634,12 +645,105 @@ class RamModel(RamPreTrainedModel):
         image_embeds, patch_embeds = (F.normalize(each.float(), dim=-1) for each in encoded[:2])
         reference_embeds = F.normalize(reference.to(image_embeds.device).float(), dim=-1)
         scales = self._scales(image_embeds.device)
-        return describe_images(image_embeds, patch_embeds, reference_embeds, self.config, scales)
+        compared = functools.partial(self._compared, scales=scales)
+        return describe_images(image_embeds, patch_embeds, reference_embeds, self.config, scales, compared=compared)
 
     def _reference_features(self, device: torch.device) -> Tensor:
         if self.reference is None:
             raise ValueError("This model has no reference labels: give it some with `set_reference_labels`.")
         return own_weight(self.reference, "features").to(device)
+
+    # --- labels by their looks ---------------------------------------------------------------------------------------
+
+    def adapt(
+        self,
+        images: Iterable[Tensor],
+        label_features: Tensor,
+        label_names: Sequence[str] | None = None,
+        *,
+        patches_per_label: int = PATCHES_PER_LABEL,
+    ) -> Tensor:
+        """Learn from unlabelled images what labels look like; patches are then compared with that, not with words.
+
+        Images are read once, in the order that they come in, and memory depends on the labels and `patches_per_label`
+        alone. What is learned is saved with the model and takes the place of words wherever one of these labels is
+        asked for, known by its features; for all other labels it is estimated from their words. A calibration that
+        the model had belongs to what patches said before, and is dropped.
+
+        Args:
+            images: batches of `pixel_values`, each of shape (B, 3, H, W); a generator will do.
+            label_features: from [`get_label_features`], shape (L, D), more than one label.
+            label_names: L distinct names to save with what was learned; numbers when left out.
+            patches_per_label: how many patches a label's looks are learned from, at most.
+
+        Returns:
+            How many patches each label got, shape (L,). A label with none is known by its words.
+
+        Raises:
+            ValueError: when the model is in training mode, an input is of the wrong shape or not finite, there is one
+                label only, names are missing or repeated, no image comes, or the images show nothing at all.
+        """
+        if self.training:
+            raise ValueError("A model is adapted in evaluation mode: call `model.eval()` before.")
+        names = [str(number) for number in range(len(label_features))] if label_names is None else list(label_names)
+        self._check_adapted(names, label_features)
+        collector = self.collect_patches(label_features, patches_per_label=patches_per_label)
+        with torch.no_grad():
+            for pixel_values in images:
+                collector.add(self.get_patch_features(pixel_values, label_features))
+        kept = collector.kept()
+        self.set_visual_classifier(names, label_features, kept)
+        return kept.labels.bincount(minlength=len(names))
+
+    def collect_patches(
+        self, label_features: Tensor, *, patches_per_label: int = PATCHES_PER_LABEL, kept: KeptPatches | None = None
+    ) -> PatchCollector:
+        """What [`adapt`] gives the patches of each batch to, where that is to be stopped and to go on.
+
+        Args:
+            label_features: from [`get_label_features`], shape (L, D).
+            patches_per_label: how many are kept for a label, at most.
+            kept: by an earlier collector.
+        """
+        scale = self._logit_scale(label_features.device)
+        return PatchCollector(label_features, scale, patches_per_label=patches_per_label, kept=kept)
+
+    def set_visual_classifier(self, names: Sequence[str], label_features: Tensor, kept: KeptPatches) -> None:
+        """Learn what labels look like from patches that were collected; the end of [`adapt`].
+
+        Args:
+            names: L distinct label names.
+            label_features: shape (L, D).
+            kept: what [`collect_patches`] kept of the images.
+
+        Raises:
+            ValueError: see [`adapt`].
+        """
+        self._check_adapted(names, label_features)
+        classifier = VisualClassifier(*label_features.shape)
+        classifier.set(fit_classifier(kept, label_features))
+        self.visual_classifier = classifier.to(self.clip.logit_scale.device)
+        self.config.adapted_labels, self.config.calibration = list(names), None
+
+    def is_adapted_to(self, label_features: Tensor) -> Tensor:
+        """Which labels were among those of [`adapt`], by their features (L, D): booleans, shape (L,)."""
+        if self.visual_classifier is None:
+            return torch.zeros(len(label_features), dtype=torch.bool, device=label_features.device)
+        return self.visual_classifier.is_adapted(F.normalize(label_features.float(), dim=-1))
+
+    def _check_adapted(self, names: Sequence[str], label_features: Tensor) -> None:
+        check_label_features(label_features, self.clip.config.projection_dim)
+        check_label_names(names, len(label_features))
+        if len(names) < 2:
+            raise ValueError(f"A model is adapted to labels that it tells apart: give more than {names[0]!r} alone.")
+
+    def _compared(self, label_embeds: Tensor, scales: Scales) -> Discriminants:
+        """What patches are compared with, in units of the similarity. Training knows words alone."""
+        if self.visual_classifier is None or self.training:
+            return Discriminants(label_embeds, None)
+        weights, biases = self.visual_classifier.discriminants(label_embeds)
+        scale = patch_scale(self.config, scales)
+        return Discriminants(weights / scale, None if biases is None else biases / scale)
 
     # --- all together -----------------------------------------------------------------------------------------------
 
@@ -717,10 +821,12 @@ class RamModel(RamPreTrainedModel):
 
         # 2. Match patches to labels.
         teacher_costs = self._teacher_costs(streams, input_ids, labels) if teach else None
+        compared = self._compared(label_embeds, scales)
         local_logits, patch_marginal, plan = match_patches(
             patch_embeds,
-            label_embeds,
+            compared.weights,
             self.config,
+            label_biases=compared.biases,
             logit_scale=scales.logit_scale,
             local_temperature=scales.local_temperature,
             teacher_costs=teacher_costs,

@@ -67,7 +67,7 @@ class RamProcessor(PushesCard, ProcessorMixin):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
     ) -> "RamProcessor":
-        """Load from the Hub, a folder, or the package ("ram-tiny"); see `ProcessorMixin.from_pretrained`."""
+        """Load from the Hub, a folder, or the package ("ram-photo"); see `ProcessorMixin.from_pretrained`."""
         return super().from_pretrained(find_bundled(pretrained_model_name_or_path), *args, **kwargs)
 
     def __call__(

@@ -3,6 +3,7 @@
 An image is encoded with a fixed list of reference labels, and each candidate is matched against these alone.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,10 @@ LABELS_AT_ONCE = 64
 _PLAN_ENTRIES_AT_ONCE = 2**26
 # A candidate whose features point this near to a reference label's is that label, encoded again.
 _SAME_LABEL_COSINE = 1 - 1e-4
+
+# What patches are compared with, by the L2-normalised features of labels (L, D): weights (L, D), and biases (L,) or
+# None.
+Compared = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 
 class ReferenceLabels(nn.Module):
@@ -82,8 +87,19 @@ class LabelEvidence(NamedTuple):
     transport_plan: Tensor | None
 
 
+def by_words(label_embeds: Tensor) -> tuple[Tensor, None]:
+    """Compare patches with what labels say."""
+    return label_embeds, None
+
+
 def describe_images(
-    image_embeds: Tensor, patch_embeds: Tensor, reference_embeds: Tensor, config: RamConfig, scales: Scales
+    image_embeds: Tensor,
+    patch_embeds: Tensor,
+    reference_embeds: Tensor,
+    config: RamConfig,
+    scales: Scales,
+    *,
+    compared: Compared = by_words,
 ) -> ImageFeatures:
     """Match images with the reference labels, in float32.
 
@@ -93,10 +109,12 @@ def describe_images(
         reference_embeds: L2-normalised, shape (R, D).
         config: `aggregation`, and the numbers of the transport problem.
         scales: CLIP's factor and the temperatures.
+        compared: what patches are compared with.
     """
     with torch.autocast(image_embeds.device.type, enabled=False):
+        weights, biases = compared(reference_embeds.float())
         pieces = [
-            _match_reference(piece.float(), reference_embeds.float(), config, scales)
+            _match_reference(_similarity(piece, weights, biases), config, scales)
             for piece in _images_at_once(patch_embeds, reference_embeds.shape[0])
         ]
         row_scalings, patch_rivals, local_logits = (torch.cat(part) for part in zip(*pieces, strict=True))
@@ -112,6 +130,7 @@ def label_evidence(
     config: RamConfig,
     scales: Scales,
     *,
+    compared: Compared = by_words,
     output_transport_plan: bool = False,
     labels_at_once: int = LABELS_AT_ONCE,
 ) -> LabelEvidence:
@@ -130,6 +149,7 @@ def label_evidence(
         reference_embeds: L2-normalised, shape (R, D).
         config: `aggregation`, and the numbers of the transport problem.
         scales: CLIP's factor and the temperatures.
+        compared: what patches are compared with.
         output_transport_plan: return the columns as well.
         labels_at_once: labels of a block; the last is filled up, so that bits depend on this number alone, and one
             label alone costs as much as a block.
@@ -142,7 +162,9 @@ def label_evidence(
         blocks = []
         for block in padded.split(labels_at_once):
             is_reference = is_same_label(block, reference_embeds).any(dim=1)
-            local, columns = _local_evidence(features, block, is_reference, config, scales, output_transport_plan)
+            local, columns = _local_evidence(
+                features, compared(block), is_reference, config, scales, output_transport_plan
+            )
             image_embeds = features.image_embeds.float()
             blocks.append((image_embeds @ block.T / scales.global_temperature, local, columns))
         global_logits, local_logits, columns = zip(*blocks, strict=True)
@@ -157,13 +179,15 @@ def is_same_label(label_embeds: Tensor, others: Tensor) -> Tensor:
     return label_embeds @ others.T >= _SAME_LABEL_COSINE
 
 
-def _match_reference(
-    patch_embeds: Tensor, reference_embeds: Tensor, config: RamConfig, scales: Scales
-) -> tuple[Tensor, Tensor, Tensor]:
+def _similarity(patch_embeds: Tensor, weights: Tensor, biases: Tensor | None) -> Tensor:
+    similarity = patch_embeds.float() @ weights.T
+    return similarity if biases is None else similarity + biases
+
+
+def _match_reference(similarity: Tensor, config: RamConfig, scales: Scales) -> tuple[Tensor, Tensor, Tensor]:
     """Row scalings (B, P), rivals (B, P) and local logits (B, R) of the reference labels."""
-    similarity = patch_embeds @ reference_embeds.T
     num_labels = similarity.shape[2]
-    rivals = torch.logsumexp(similarity * _patch_scale(config, scales), dim=2)
+    rivals = torch.logsumexp(similarity * patch_scale(config, scales), dim=2)
     if config.aggregation != "transport":
         temperature = scales.local_temperature
         log_probabilities = patch_log_probabilities(similarity, temperature=temperature)
@@ -183,14 +207,14 @@ def _match_reference(
     return transport.log_row_scaling, rivals, local_logits
 
 
-def _patch_scale(config: RamConfig, scales: Scales) -> Tensor:
+def patch_scale(config: RamConfig, scales: Scales) -> Tensor:
     """The factor on similarities with which labels compete for a patch."""
     return scales.logit_scale if config.aggregation == "transport" else 1 / scales.local_temperature
 
 
 def _local_evidence(
     features: ImageFeatures,
-    label_embeds: Tensor,
+    compared_with: tuple[Tensor, Tensor | None],
     is_reference: Tensor,
     config: RamConfig,
     scales: Scales,
@@ -199,12 +223,12 @@ def _local_evidence(
     """Local logits (B, L) of a block of candidates, and their columns of the plan (B, P, L), each of mass 1."""
     logits, plans = [], []
     start = 0
-    for patch_embeds in _images_at_once(features.patch_embeds, label_embeds.shape[0]):
+    for patch_embeds in _images_at_once(features.patch_embeds, len(is_reference)):
         images = slice(start, start + len(patch_embeds))
         start = images.stop
-        similarity = patch_embeds.float() @ label_embeds.T  # (images, P, labels)
+        similarity = _similarity(patch_embeds, *compared_with)  # (images, P, labels)
         rivals = features.patch_rivals[images].float().unsqueeze(2)
-        scaled = similarity * _patch_scale(config, scales)
+        scaled = similarity * patch_scale(config, scales)
         log_probabilities = scaled - torch.where(is_reference, rivals, torch.logaddexp(scaled, rivals))
         if config.aggregation == "transport":
             rows = features.row_scalings[images].float().unsqueeze(2)
@@ -232,11 +256,14 @@ def _images_at_once(patch_embeds: Tensor, num_labels: int) -> tuple[Tensor, ...]
 
 __all__ = [
     "LABELS_AT_ONCE",
+    "Compared",
     "ImageFeatures",
     "LabelEvidence",
     "ReferenceLabels",
     "Scales",
+    "by_words",
     "describe_images",
     "is_same_label",
     "label_evidence",
+    "patch_scale",
 ]

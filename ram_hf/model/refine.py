@@ -78,11 +78,11 @@ def look_again(
     maps = transport_plan[images, :, labels].unflatten(1, grid)  # (C, rows, columns)
     boxes = _boxes(maps, tuple(pixel_values.shape[-2:]))
     refined = scores.clone()
-    for some in torch.arange(len(labels)).split(len(pixel_values)):
-        crops = [_cropped(pixel_values[images[each]], boxes[each]) for each in some.tolist()]
-        some = some.to(labels.device)
+    for start in range(0, len(boxes), len(pixel_values)):
+        some = slice(start, start + len(pixel_values))
         image, label = images[some], labels[some]
-        of_crops = score_crops(torch.stack(crops))[torch.arange(len(some), device=labels.device), label]
+        crops = [_cropped(pixel_values[index], box) for index, box in zip(image.tolist(), boxes[some], strict=True)]
+        of_crops = score_crops(torch.stack(crops)).gather(1, label.unsqueeze(1)).squeeze(1)
         refined[image, label] = (scores[image, label] + of_crops) / 2
     return refined
 

@@ -21,7 +21,7 @@ def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:
 
     Args:
         trained: folder of a trained model.
-        folder: to write, such as `ram_hf/bundled/ram-tiny`.
+        folder: to write, such as `ram_hf/bundled/ram-photo`.
 
     Returns:
         Size of the weights, bytes.

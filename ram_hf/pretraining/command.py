@@ -59,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows.add_argument("files", nargs="+", metavar="PARQUET", type=path_or_id, help="files with `image` and `labels`")
     rows.add_argument("--words", required=True, metavar="FOLDER", type=path, help="folder with labels.json")
     rows.add_argument(
+        "--all-labels",
+        action="store_true",
+        help="train with all labels of the files but the unseen of labels.json (default: its seen ones)",
+    )
+    rows.add_argument(
         "--nouns",
         choices=("absent", "unknown", "left-out"),
         default="absent",
@@ -151,7 +156,12 @@ def _multi_labels(args: argparse.Namespace) -> None:
     words = json.loads(Path(args.words, "labels.json").read_text(encoding="utf-8"))
     with locked(args.output_dir):
         counts = write_multi_labels(
-            args.files, args.output_dir, seen_labels=words["seen"], exact_labels=words["exact"], nouns=args.nouns
+            args.files,
+            args.output_dir,
+            seen_labels=None if args.all_labels else words["seen"],
+            unseen_labels=words["unseen"],
+            exact_labels=words["exact"],
+            nouns=args.nouns,
         )
     sys.stdout.write(f"{args.output_dir}: {counts['train']} photographs to train on, {counts['validation']} apart\n")
 

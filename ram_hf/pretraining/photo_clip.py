@@ -194,9 +194,11 @@ def _read_bank(photographs: Photographs, words: Path) -> LabelBank:
     def read(name: str) -> Any:
         return json.loads((words / name).read_text(encoding="utf-8"))
 
+    has_complete = any(complete is not None for complete in photographs.labels_exact)
     return make_label_bank(
         photographs,
-        exact_labels=read("labels.json")["exact"],
+        # Elsewhere they would be names of nothing, told apart from all photographs in each step.
+        exact_labels=read("labels.json")["exact"] if has_complete else [],
         parents=read("hypernyms.json"),
         class_names=[name for _, name in sorted(read("wnid2name.json").items())],
     )

@@ -43,11 +43,11 @@ def judge_photo_clip(
         `mAP`: of the exact labels where they are complete, ranked by a softmax over them, as RAM's global score;
         `mAP_local`: by the patches that fit a name most, and `mAP_both`: by the mean, as RAM's score; `mAP_nouns`: of
         all labels of these photographs by similarity, what is not named counting as absent; `top1`, `top5`: of
-        photographs with one label, among all such labels.
+        photographs with one label, among all such labels. What there are no photographs for is left out.
     """
     was_training = model.training
     model.eval()
-    is_complete = (bank.exact[rows] >= 0).all(dim=1).numpy()
+    is_complete = (bank.exact[rows] >= 0).all(dim=1).numpy() & (bank.num_exact > 0)
     scenes, singles = rows[is_complete], _singles(photographs, rows[~is_complete])
     found: dict[str, float] = {}
     if len(scenes):

@@ -24,7 +24,8 @@ def write_multi_labels(
     files: Sequence[str | os.PathLike],
     folder: str | os.PathLike,
     *,
-    seen_labels: Sequence[str],
+    seen_labels: Sequence[str] | None = None,
+    unseen_labels: Sequence[str] = (),
     exact_labels: Sequence[str] = (),
     nouns: Nouns = "absent",
     held_back_every: int = 16,
@@ -38,7 +39,8 @@ def write_multi_labels(
         files: Parquet files with `image` (bytes), `labels` (list of names), and maybe `labels_exact` (those of them
             that are complete; none is where it is null or not there).
         folder: to make.
-        seen_labels: names to train with.
+        seen_labels: names to train with; None: all that the rows of `train` have.
+        unseen_labels: names not to train with, whoever has them.
         exact_labels: names that are complete where `labels_exact` is given.
         nouns: what the other names are in `train` where a caption does not name them: `absent`; `unknown`, which makes
             the loss asymmetric; or `left-out`, as photographs without `labels_exact` then are.
@@ -51,22 +53,28 @@ def write_multi_labels(
         FileExistsError: when `folder` exists and is not an empty folder.
         ValueError: when a file lacks a column, or no name to train with is an exact one although nouns are left out.
     """
-    if nouns == "left-out":
-        seen, seen_labels = seen_labels, [name for name in seen_labels if name in exact_labels]
-        if not seen_labels:
-            raise ValueError(f"Without nouns no label is left of {', '.join(seen)}: none of them is an exact one.")
     tables = [_read(Path(file)) for file in files]
     names = [Path(file).name for file, table in zip(files, tables, strict=True) for _ in range(len(table))]
     apart = pa.array(held_back(names, every=held_back_every))
     rows = pa.concat_tables(tables)
+    train, validation = rows.filter(pc.invert(apart)), rows.filter(apart)
+    if seen_labels is None:
+        seen_labels = sorted({name for labels in train["labels"].to_pylist() for name in labels})
+    seen = [name for name in seen_labels if name not in unseen_labels]
+    if nouns == "left-out":
+        with_nouns, seen = seen, [name for name in seen if name in exact_labels]
+        if not seen:
+            raise ValueError(
+                f"Without nouns no label is left of {', '.join(with_nouns)}: none of them is an exact one."
+            )
     splits = {
-        "train": _told(rows.filter(pc.invert(apart)), seen_labels, exact_labels, nouns),
-        "validation": _told(rows.filter(apart), [], exact_labels, "unknown" if nouns == "unknown" else "absent"),
+        "train": _told(train, seen, exact_labels, nouns),
+        "validation": _told(validation, [], exact_labels, "unknown" if nouns == "unknown" else "absent"),
     }
     with whole_folder(folder) as unfinished:
         for split, table in splits.items():
             pq.write_table(table, unfinished / f"{split}.parquet", row_group_size=_ROWS_OF_A_GROUP)
-        write_whole(unfinished / "labels_seen.txt", "".join(f"{name}\n" for name in seen_labels))
+        write_whole(unfinished / "labels_seen.txt", "".join(f"{name}\n" for name in seen))
     return {split: len(table) for split, table in splits.items()}
 
 

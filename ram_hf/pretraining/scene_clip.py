@@ -1,6 +1,6 @@
 """A small CLIP from scratch, on captioned scenes that are composed as it goes.
 
-This is how the bundled `ram-tiny` got the CLIP below it: `ram-hf pretrain clip-on-scenes --config FILE`.
+This is how `ram-tiny` (`examples/ram-tiny`) got the CLIP below it: `ram-hf pretrain clip-on-scenes --config FILE`.
 A CLIP for real images takes other means; this one knows a small world within an hour on two CPU cores.
 """
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..model.bundled import DEFAULT_MODEL
 from ..option_types import path, path_or_id, whole_number
 from ..prompt_option import add_prompt_template_argument
 from .score_options import add_score_arguments, scoring_of
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from .tagger import Tagger
     from .vocabulary import Vocabulary
 
-_DEFAULT_MODEL = "ram-tiny"
 _FEW = 8  # pictures, which need no bar
 
 _DESCRIPTION = """\
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=path_or_id,
         metavar="ID",
-        help="a RAM or any CLIP, Hub id or folder (default: ram-tiny, or the index's own)",
+        help=f"a RAM or any CLIP, Hub id or folder (default: {DEFAULT_MODEL}, or the index's own)",
     )
     tags.add_argument(
         "--top-k",
@@ -232,7 +232,7 @@ def _open_index(args: argparse.Namespace) -> "StoredImages | None":
 def _model_name(args: argparse.Namespace, stored: "StoredImages | None") -> str:
     if args.model is not None:
         return str(args.model)
-    return _DEFAULT_MODEL if stored is None else stored.index.description.model
+    return DEFAULT_MODEL if stored is None else stored.index.description.model
 
 
 def _refuse_separators(vocabulary: "Vocabulary") -> None:
@@ -298,6 +298,8 @@ def _tag(
     damaged: list[ReadImage | StoredImage] = []
     if work.paths:
         tagger = _make_tagger(args, options, stored)
+        if tagger.model.visual_classifier is not None:
+            sys.stderr.write(f"{_adapted_labels(tagger)}\n")
         read = _read(args, tagger, work.paths, stored)
         with stop_signals() as stop_asked, closing(read), _progress_bar(args, work) as progress:
             while batch := list(itertools.islice(read, args.batch_size)):
@@ -381,6 +383,14 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions", stored: "Store
         device=pick_device(args.device),
         with_heat_maps=args.overlay is not None,
     )
+
+
+def _adapted_labels(tagger: "Tagger") -> str:
+    """How many labels an adapted model knows by their looks, in a sentence."""
+    adapted = tagger.is_adapted
+    if any(adapted):
+        return f"{sum(adapted):,} of the {len(adapted):,} labels are known by their looks, all others by their words."
+    return "None of these labels is one that the model was adapted to, with the same names and prompt template."
 
 
 def _make_outputs(args: argparse.Namespace, options: "TagOptions", paths: Sequence[str]) -> list["Output"]:

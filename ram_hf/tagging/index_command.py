@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..model.bundled import DEFAULT_MODEL
 from ..option_types import path, path_or_id, whole_number
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave out files and folders of this name or path below FOLDER; may be given more than once",
     )
     parser.add_argument(
-        "--model", type=path_or_id, metavar="ID", help="a calibrated RAM (default: the index's own, or ram-tiny)"
+        "--model",
+        type=path_or_id,
+        metavar="ID",
+        help=f"a calibrated RAM (default: the index's own, or {DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--without-patches",
@@ -160,7 +164,7 @@ def _make_encoder(
     from .index import IndexDescription, read_basis
     from .loading import load_quietly, pick_device
 
-    name = args.model or (old.model if old else "ram-tiny")
+    name = args.model or (old.model if old else DEFAULT_MODEL)
     model, processor = load_quietly(name)
     basis = read_basis(args.output, old) if old else None
     encoder = FeatureEncoder(model, processor, device=pick_device(args.device), basis=basis)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..model.bundled import DEFAULT_MODEL
 from ..option_types import path, path_or_id, share, whole_number
 from ..prompt_option import add_prompt_template_argument
 from .score_options import add_score_arguments, scoring_of
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from .outputs import TagOptions
     from .vocabulary import Vocabulary
 
-# Among 1,007 names of 328 things, of 1,054 pairs of names of one thing 1,038 are that much alike to ram-tiny, and no
-# pair of two things: `python benchmarks/near_labels.py`.
+# Among 1,007 names of 328 things, of 1,054 pairs of names of one thing 1,038 are that much alike to the model in
+# examples/ram-tiny, and no pair of two things: `python benchmarks/near_labels.py`.
 _NEAR = 0.9
 _SHOWN = 20
 _WIDEST = 60  # characters of a name
@@ -36,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.set_defaults(action=_check)
     check.add_argument("file", metavar="FILE", type=path, help="labels one a line, or .yaml; - for standard input")
     check.add_argument(
-        "--model", type=path_or_id, default="ram-tiny", metavar="ID", help="who is to read them (default: ram-tiny)"
+        "--model",
+        type=path_or_id,
+        default=DEFAULT_MODEL,
+        metavar="ID",
+        help=f"who is to read them (default: {DEFAULT_MODEL})",
     )
     check.add_argument(
         "--near",

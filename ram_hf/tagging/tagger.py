@@ -81,6 +81,11 @@ class Tagger:
         settings = self.processor.image_processor
         return SquareSize(settings.size["height"], int(settings.resample))
 
+    @property
+    def is_adapted(self) -> list[bool]:
+        """Whether the model knows each column by its looks: see `RamModel.adapt`."""
+        return self.model.is_adapted_to(self._label_features).tolist()  # type: ignore[no-any-return]
+
     @torch.inference_mode()
     def __call__(self, pixels: Sequence[np.ndarray]) -> list[list[dict[str, Any]]]:
         """Tag pictures.

@@ -28,6 +28,7 @@ def prepare_model(arguments: RamTrainingArguments) -> tuple[RamModel, RamProcess
     )
     # They belong to the weights as they were: the written model has those of its own training.
     model.reference = model.config.reference_labels = model.config.calibration = None
+    model.visual_classifier = model.config.adapted_labels = None
     if arguments.gradient_checkpointing:
         # transformers 5.23 renames the method and warns of the old name, which is the only one in 5.17.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable

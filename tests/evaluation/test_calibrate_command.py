@@ -234,10 +234,10 @@ def test_too_little_is_told_and_nothing_written(run, folder, tmp_path, labels, o
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("ram-tiny", (), "'ram-tiny' is no folder that could be written to: name one with `--output FOLDER`."),
-        ("ram-tiny", ("--output", "{used}"), "exists and is not an empty folder"),
+        ("ram-photo", (), "'ram-photo' is no folder that could be written to: name one with `--output FOLDER`."),
+        ("ram-photo", ("--output", "{used}"), "exists and is not an empty folder"),
         ("{used}", (), "holds no `config.json`"),
-        ("ram-tiny", ("--output", "{new}", "--label-columns", "red", "--label-separator", "|"), "no effect with"),
+        ("ram-photo", ("--output", "{new}", "--label-columns", "red", "--label-separator", "|"), "no effect with"),
     ],
 )
 def test_what_cannot_be_is_said_at_once(run, tmp_path, model, options, message):

@@ -84,6 +84,13 @@ def test_other_templates_give_other_scores(run, images, tmp_path):
     assert judged("--prompt-template", "openai-7", "--prompt-template", "{label}!") != plain
 
 
+def test_the_best_labels_are_judged_again(run, images, tmp_path):
+    dataset = write_rows(tmp_path / "data", images)
+    tables = [run(*options, labels=("dog", "cat", "sun"), dataset=dataset) for options in ((), ("--refine", 2))]
+    assert [status for status, *_ in tables] == [0, 0]
+    assert tables[0][1] != tables[1][1]
+
+
 def with_weights(change):
     def spoil(folder):
         changed = [change(name, value) for name, value in load_file(folder / "model.safetensors").items()]

@@ -50,6 +50,10 @@ COMMANDS = {
         "index IN/images --output OUT/out/index --model IN/referenced --batch-size 2 --workers 0 --shard-size 2",
         grows=("index.json",),
     ),
+    "adapt": Command(
+        "adapt IN/ram IN/images --labels-file IN/labels.txt --output OUT/out/adapted --batch-size 2 --workers 0",
+        grows=(".ram_hf-adapt.safetensors",),
+    ),
     "train": Command("train --config IN/train.yaml --output_dir OUT/out/run", differs=_LOG, grows=_TRAINING),
     "evaluate": Command("evaluate IN/ram IN/rows --split train --unseen IN/labels.txt --json OUT/out/report.json"),
     "prepare": Command("prepare table IN/table.csv IN/images OUT/out/rows --shard-size 3 --quiet"),

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.shared]
 _MIDDLE = {
     "tag": "tagging.command._tag_batch",
     "index": "tagging.index_command._add",
+    "adapt": "tagging.adapt_command._read",
     "train": "training.loop.prepare_model",
     "evaluate": "evaluation.by_name.evaluate",
     "prepare": "data.command.write_shards",

@@ -2,18 +2,17 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from ram_hf.model import bundled
 from ram_hf.model.card import generated_part, has_own_words, make_card, read_card, with_results
 from ram_hf.model.eval_results import merged_results, results_of_report
 from ram_hf.model.hub_names import hub_id, intended_id, split_revision
 from ram_hf.model.run_record import RunRecord, read_run
+from tests.conftest import RAM_TINY
 
 TOP_3 = {"OP@3": 0.4, "OR@3": 0.3, "OF1@3": 0.343, "CP@3": 0.4, "CR@3": 0.2, "CF1@3": 0.27}
 
@@ -222,7 +221,7 @@ def test_a_run_is_read_from_its_folder(tmp_path):
         ("a/b.c-d_e", "a/b.c-d_e"),
         *(
             (name, None)
-            for name in ("/home/me/clip", "./clip", "~/clip", "../a", "C:\\a\\b", "ram-tiny", "a/b/c", "", None)
+            for name in ("/home/me/clip", "./clip", "~/clip", "../a", "C:\\a\\b", "ram-photo", "a/b/c", "", None)
         ),
     ],
 )
@@ -272,9 +271,9 @@ def test_a_revision_in_a_name(written, expected):
         split_revision("user/repo@v1", "main")
 
 
-def test_results_of_the_bundled_model_are_valid_for_the_hub():
-    """What huggingface_hub reads out of the card is what it writes into one, and model_card.md has these."""
-    text = (Path(bundled.__file__).parents[1] / "bundled" / "ram-tiny" / "README.md").read_text()
+def test_results_that_somebody_wrote_are_valid_for_the_hub():
+    """What huggingface_hub reads out of the card is what it writes into one."""
+    text = (RAM_TINY / "README.md").read_text()
     results = read_card(text, "ram-tiny").data.eval_results
     again = ModelCardData(model_name="ram-tiny", eval_results=results).to_dict()["model-index"]
     assert model_index_to_eval_results(again) == ("ram-tiny", results)

@@ -19,7 +19,7 @@ def test_the_kind_of_a_checkpoint(tiny_model, tmp_path):
     assert kind_of_checkpoint(tmp_path / "ram") == "ram"
     assert kind_of_checkpoint(str(tmp_path / "clip")) == "clip"
     assert kind_of_checkpoint(tmp_path, subfolder="clip") == "clip"
-    assert kind_of_checkpoint("ram-tiny") == "ram"
+    assert kind_of_checkpoint("ram-photo") == "ram"
 
 
 def test_what_is_neither_is_told(tmp_path):
@@ -30,8 +30,8 @@ def test_what_is_neither_is_told(tmp_path):
         kind_of_checkpoint(tmp_path / "tower")
     with pytest.raises(ValueError, match=r"holds no `config.json` that names its model type"):
         kind_of_checkpoint(tmp_path / "nameless")
-    with pytest.raises(ValueError, match="'ram-tiny' is a RAM model already"):
-        load_clip("ram-tiny")
+    with pytest.raises(ValueError, match="'ram-photo' is a RAM model already"):
+        load_clip("ram-photo")
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "~/nowhere", "/nowhere", "a/b/c"])

@@ -13,8 +13,9 @@ from transformers import CLIPProcessor, pipeline
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.pipelines.pt_utils import KeyDataset
 
-from ram_hf import RamModel, RamProcessor, RamTaggingPipeline
+from ram_hf import RamModel, RamOutput, RamProcessor, RamTaggingPipeline
 from ram_hf.model.label_encoder import LabelEncoder
+from ram_hf.model.refine import refine_scores
 from tests.conftest import LABELS, make_config, make_tokenizer
 
 TASK = "zero-shot-multi-label-tagging"
@@ -104,6 +105,13 @@ def test_a_calibrated_model_gives_each_label_its_own_probability(calibrated, tin
 def expected_tags_of_scores(output):
     ranked = sorted(zip(output.scores[0].tolist(), LABELS, strict=True), reverse=True)
     return [{"label": label, "score": score} for score, label in ranked]
+
+
+def test_probabilities_are_not_refined(calibrated):
+    (picture,) = make_pictures(1)
+    with pytest.raises(ValueError, match=r'goes with the paper.s score alone. Pass `score="paper"` too'):
+        calibrated(picture, candidate_labels=LABELS, refine=2)
+    assert len(calibrated(picture, candidate_labels=LABELS, refine=2, score="paper")) == len(LABELS)
 
 
 def test_the_stored_threshold_is_the_default(calibrated):
@@ -277,6 +285,25 @@ def test_several_templates_are_averaged(tagger, tiny_model, tiny_processor):
     one = tagger(picture, LABELS, prompt_template=given)
     assert one == tagger(picture, LABELS, prompt_template="{label} from above")
     assert one != tagger(picture, LABELS, prompt_template=templates)
+
+
+def test_the_best_labels_are_judged_again(tagger, tiny_model, tiny_processor):
+    picture, other = make_pictures(2)
+    inputs = tiny_processor(images=[picture], labels=LABELS)
+    with torch.no_grad():
+        features = tiny_model.get_label_features(inputs["input_ids"])
+        output = tiny_model(inputs["pixel_values"], label_features=features, output_transport_plan=True)
+        scores = refine_scores(tiny_model, inputs["pixel_values"], features, output, num_labels=2)
+    (expected,) = tiny_processor.post_process_tagging(RamOutput(scores=scores), LABELS)
+    refined = tagger(picture, LABELS, refine=2)
+    assert_same_tags(refined, expected)
+    assert {tag["label"]: tag["score"] for tag in refined} != {
+        tag["label"]: tag["score"] for tag in tagger(picture, LABELS)
+    }
+    assert_same_tags(tagger([other, picture], LABELS, refine=2, batch_size=2)[1], expected)
+    regions = tagger(picture, LABELS, refine=2, return_regions=True)
+    assert [tag["label"] for tag in regions] == [tag["label"] for tag in refined]
+    assert all("box" in tag for tag in regions)
 
 
 # --- label features are encoded once ---------------------------------------------------------------------------------
@@ -463,6 +490,8 @@ def test_the_stock_zero_shot_pipeline_runs(tiny_model, tiny_processor, tmp_path)
             "There are 'batch_size', 'candidate_labels', 'expected_labels_per_image', 'num_workers'",
         ),
         ({"candidate_labels": "dog", "top_k": 0}, ValueError, "`top_k` must be at least 1, got 0"),
+        ({"candidate_labels": "dog", "refine": 0}, ValueError, "`refine` must be how many labels .* got 0"),
+        ({"candidate_labels": "dog", "refine": True}, ValueError, "`refine` must be how many labels .* got True"),
     ],
 )
 def test_errors_of_a_call(tagger, arguments, error, message):

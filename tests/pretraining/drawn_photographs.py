@@ -53,7 +53,7 @@ def write_files(folder: Path, rows: int = 48) -> list[Path]:
 
 def write_words(folder: Path) -> None:
     words = {
-        "labels.json": {"exact": EXACT, "seen": ["apple", "sea"]},
+        "labels.json": {"exact": EXACT, "seen": ["apple", "sea"], "unseen": ["sand"]},
         "hypernyms.json": {"Apple": ["fruit"], "sea": ["water"]},
         "wnid2name.json": {"n1": "Apple", "n2": "leaf", "n3": "sea"},
     }

@@ -12,6 +12,10 @@ from ram_hf import RamConfig, RamModel, RamProcessor, cli
 from ram_hf.model import bundled
 from ram_hf.model.run_record import read_run
 from ram_hf.pretraining.bundling import write_bundle
+from tests.conftest import RAM_TINY
+
+ROOT = Path(__file__).parents[2]
+LARGEST_PACKAGE_DATA = 25e6  # bytes
 
 
 @pytest.fixture
@@ -67,9 +71,9 @@ def test_the_record_of_the_run_comes_along(trained, tmp_path):
 
 
 def test_the_record_of_ram_tiny_is_what_its_configuration_says():
-    """`configs/ram_tiny/ram.yaml`, but for what belongs to one machine; as many labels as in model_card.md."""
-    record = json.loads((Path(bundled.__file__).parents[1] / "bundled" / "ram-tiny" / "training.json").read_text())
-    config = yaml.safe_load((Path(__file__).parents[2] / "configs" / "ram_tiny" / "ram.yaml").read_text())
+    """`configs/ram_tiny/ram.yaml`, but for what belongs to one machine; as many labels as in its card."""
+    record = json.loads((RAM_TINY / "training.json").read_text())
+    config = yaml.safe_load((ROOT / "configs" / "ram_tiny" / "ram.yaml").read_text())
     assert record["arguments"].items() <= config.items()
     assert config.keys() - record["arguments"] == {
         *("model", "dataset", "output_dir", "seen_labels", "streaming", "num_workers"),
@@ -104,27 +108,62 @@ def test_other_names_stay_as_they_are(bundles, name):
     assert bundled.find_bundled(name) == name
 
 
-def test_ram_tiny_comes_with_the_package():
-    """The committed model itself: it loads, is small enough, and finds what an example scene holds."""
-    folder = Path(bundled.find_bundled("ram-tiny"))
-    assert folder.joinpath("model.safetensors").stat().st_size < 15e6
-    assert {"NOTICE", "README.md"} <= {file.name for file in folder.iterdir()}
-    model, processor = RamModel.from_pretrained("ram-tiny"), RamProcessor.from_pretrained("ram-tiny")
-    scenes = Path(__file__).parents[2] / "examples" / "scenes"
-    labels = [line for line in (scenes / "labels.txt").read_text().splitlines() if not line.startswith("#")]
+def test_the_default_comes_with_the_package():
+    """The model itself that is taken where none is named: all that a user needs, and no code."""
+    folder = Path(bundled.find_bundled(bundled.DEFAULT_MODEL))
+    assert folder.parent == bundled._FOLDER
+    assert {"NOTICE", "README.md", "training.json"} <= {file.name for file in folder.iterdir()}
+    assert not list(folder.glob("*.py"))
+    sizes = yaml.safe_load((ROOT / "configs" / "ram_photo" / "clip.yaml").read_text())["sizes"]
+    config = RamConfig.from_pretrained(bundled.DEFAULT_MODEL)
+    assert config.clip_config.vision_config.image_size == sizes["image_size"]
+    assert config.clip_config.projection_dim == sizes["projection_dim"]
+    assert config.base_model_name_or_path is None
+
+
+def test_package_data_stay_small():
+    """What everybody downloads: all files of all models that come with the package."""
+    files = [file for folder in bundled._FOLDER.iterdir() for file in folder.iterdir()]
+    assert any(file.name == "model.safetensors" for file in files)
+    assert sum(file.stat().st_size for file in files) < LARGEST_PACKAGE_DATA
+
+
+def test_the_default_has_probabilities():
+    """Calibrated, with the labels that it was trained on; a label's is the same whatever else is asked for."""
+    model = RamModel.from_pretrained(bundled.DEFAULT_MODEL)
+    processor = RamProcessor.from_pretrained(bundled.DEFAULT_MODEL)
+    assert list(model.config.reference_labels) == list(
+        read_run(bundled.find_bundled(bundled.DEFAULT_MODEL)).seen_labels
+    )
+    picture = ROOT / "examples" / "pictures" / "photo-cat.jpg"
+    with torch.inference_mode():
+        found = model(**processor(images=[picture], labels=["cat", "a red car", "sky"]))
+        alone = model(**processor(images=[picture], labels=["sky"]))
+    assert ((found.probabilities > 0) & (found.probabilities < 1)).all()
+    assert torch.equal(found.probabilities[0, 2], alone.probabilities[0, 0])
+    torch.testing.assert_close(found.scores.sum(dim=-1), torch.ones(1))
+
+
+def test_ram_tiny_finds_what_a_scene_holds():
+    """The committed model itself: it loads, is small, and knows what its world is made of."""
+    assert RAM_TINY.joinpath("model.safetensors").stat().st_size < 15e6
+    assert {"NOTICE", "README.md"} <= {file.name for file in RAM_TINY.iterdir()}
+    model, processor = RamModel.from_pretrained(RAM_TINY), RamProcessor.from_pretrained(RAM_TINY)
+    record = read_run(RAM_TINY)
+    labels = [*record.seen_labels, *record.unseen_labels]
     assert len(labels) == 328
     with torch.inference_mode():
-        output = model(**processor(images=[scenes / "scene-14.jpg"], labels=labels))
+        output = model(**processor(images=[ROOT / "examples" / "scenes" / "scene-14.jpg"], labels=labels))
     best = [tag["label"] for tag in processor.post_process_tagging(output, labels, top_k=2)[0]]
     assert set(best) == {"volcano", "traffic light"}
 
 
 def test_ram_tiny_tells_what_is_there():
     """It is calibrated: what an example scene holds is probable, and all else is not, whatever else is asked for."""
-    model, processor = RamModel.from_pretrained("ram-tiny"), RamProcessor.from_pretrained("ram-tiny")
+    model, processor = RamModel.from_pretrained(RAM_TINY), RamProcessor.from_pretrained(RAM_TINY)
     assert len(model.config.reference_labels) == 218
     assert {"0.8", "0.9", "0.95"} == model.config.calibration["precision_thresholds"].keys()
-    picture = Path(__file__).parents[2] / "examples" / "scenes" / "scene-14.jpg"
+    picture = ROOT / "examples" / "scenes" / "scene-14.jpg"
     labels = ["volcano", "traffic light", "owl", "bell", "canoe"]
     with torch.inference_mode():
         found = model(**processor(images=[picture], labels=labels)).probabilities[0]

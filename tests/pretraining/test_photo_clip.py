@@ -221,6 +221,20 @@ def test_it_learns_and_loads_as_a_clip(arguments):
     assert model.get_label_features(**processor(labels=["apple", "sea"])).shape == (2, 16)
 
 
+def test_it_learns_from_single_things_without_captions(arguments, source, tmp_path):
+    """Nothing is complete and nothing captioned: what may be given away is of that kind."""
+    photographs = decode_photographs([source / "b-singles.parquet"], tmp_path / "photographs", size=32)
+    compute_teacher_features(photographs, ColourTeacher(), tmp_path / "teacher", directions=3, fitted_on=32)
+    arguments.photographs, arguments.teacher = str(tmp_path / "photographs"), str(tmp_path / "teacher")
+    arguments.total_steps, arguments.batch_size, arguments.captioned_share = 60, 24, 0.0
+    judgement = train_photo_clip(arguments)
+    assert judgement.keys() == {"top1", "top5"}
+    assert judgement["top1"] > 0.75
+    first, *_ = map(json.loads, Path(arguments.output_dir, "metrics.jsonl").read_text().splitlines())
+    assert first["loss/exact"] == first["loss/local_exact"] == 0
+    assert "loss/captions" not in first
+
+
 def stop_after(monkeypatch, last: int) -> None:
     save = photo_clip._Run.save
 
@@ -328,6 +342,18 @@ def test_the_shipped_configuration_is_read_and_options_go_before_it(monkeypatch,
     assert arguments.stages[-1]["image_size"] == arguments.sizes["image_size"]
     assert arguments.start_from is None
     assert capsys.readouterr().out == "mAP 0.500\n"
+
+
+def test_the_configuration_of_open_sources_differs_in_what_they_lack():
+    """One CLIP of one shape: only its folders, maybe its length, and its captions are others."""
+    texts = [Path(f"configs/ram_photo/{name}.yaml").read_text() for name in ("clip", "clip_open")]
+    whole, opened = map(yaml.safe_load, texts)
+    different = {name for name in opened if opened[name] != whole.get(name)}
+    folders, length = {"photographs", "teacher", "output_dir"}, {"total_steps", "decay_steps", "stages"}
+    assert folders | {"captioned_share"} <= different <= folders | length | {"captioned_share"}
+    arguments = PhotoClipArguments(**opened)
+    assert arguments.captioned_share == 0
+    assert arguments.stages[-1]["image_size"] == arguments.sizes["image_size"]
 
 
 def test_the_stages_follow_each_other_on_the_command_line(source, tmp_path, monkeypatch, capsys):

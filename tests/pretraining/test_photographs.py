@@ -148,6 +148,14 @@ def test_multi_labels_leave_out_what_is_held_back(files, tmp_path):
         write_multi_labels(files[:1], tmp_path / "rows", seen_labels=["apple"])
 
 
+def test_multi_labels_may_be_all_that_the_photographs_have(files, tmp_path):
+    """All of the rows to train on, in the order of the alphabet, but those that nobody may train on."""
+    write_multi_labels(files[1:], tmp_path / "rows", unseen_labels=["sand"], held_back_every=4)
+    assert (tmp_path / "rows" / "labels_seen.txt").read_text() == "apple\nleaf\nsea\n"
+    one_thing = pq.read_table(tmp_path / "rows" / "train.parquet")["labels"].to_pylist()
+    assert {len(labels) for labels in one_thing} == {1}
+
+
 def read_marks(folder: Path, split: str, label_names: list[str]) -> list[list[float]]:
     """The targets of each row, as a training or an evaluation has them."""
     dataset, reader = DatasetSpec(folder, split, label_column="labels").open()

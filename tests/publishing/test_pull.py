@@ -125,7 +125,7 @@ def test_a_full_disk_is_named_with_what_is_kept(repo, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ram-tiny", "'ram-tiny' comes with the package"),
+        ("ram-photo", "'ram-photo' comes with the package"),
         ("https://huggingface.co/user/repo", "Did you mean 'user/repo'?"),
         ("user/repo/", "Did you mean 'user/repo'?"),
         ("user/rep", "The Hub has no model 'user/rep', or none that you may see. Check the name"),

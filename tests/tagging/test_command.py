@@ -69,6 +69,20 @@ def test_threshold_template_and_a_plain_clip(tag, tmp_path, tiny_model, tiny_pro
     assert "Did you mean 'openai-7'?" in refusal
 
 
+def test_the_best_labels_are_judged_again(tag, tmp_path, calibrated_folder, capsys):
+    save_photographs(tmp_path / "photos", 2)
+    assert tag("photos", "--output", "plain.jsonl", "--top-k", 4) == 0
+    assert tag("photos", "--output", "refined.jsonl", "--top-k", 4, "--refine", 2) == 0
+    plain, refined = (rows(tmp_path / f"{name}.jsonl") for name in ("plain", "refined"))
+    for before, after in zip(plain, refined, strict=True):
+        before, after = ({tag["label"]: tag["score"] for tag in row["tags"]} for row in (before, after))
+        assert 1 <= sum(before[label] != score for label, score in after.items()) <= 2
+    calibrated = ["tag", "photos", "--labels", "dog, tree", "--model", str(calibrated_folder), "--refine", "2"]
+    assert main(calibrated) == 1
+    assert "it goes with `--score paper` alone" in capsys.readouterr().err
+    assert main([*calibrated, "--score", "paper"]) == 0
+
+
 def test_tables_for_programs_and_for_people(tag, tmp_path, capsys, monkeypatch):
     Image.new("RGB", (20, 20), "red").save(tmp_path / "new\nline\t.png")
     (tmp_path / "broken.png").write_bytes(b"")

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from ram_hf.cli import main
+from tests.conftest import RAM_TINY
 
 from .hostile import photograph, save_photographs
 
@@ -84,7 +85,7 @@ def test_refused(index, tmp_path, capsys, calibrated_model, tiny_processor):
         (["index", "--exclude", "*.png"], "`--exclude` is about files"),
         (["index", "--strict-pictures"], "`--strict-pictures` is about files"),
         (["index", "--model", "uncalibrated"], "This model is not calibrated"),
-        (["index", "--model", "ram-tiny"], "and 'ram-tiny' computes other features"),
+        (["index", "--model", RAM_TINY], f"and {str(RAM_TINY)!r} computes other features"),
         (["small"], "The index has no patches, of which this model's probabilities are made. `ram-hf search`"),
     ]:
         assert tag(*words) == 1

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from ram_hf.model.calibration import Calibration
+from ram_hf.model.refine import refine_scores
 from ram_hf.tagging.tagger import Tagger, candidate_features
 from ram_hf.tagging.vocabulary import Label, Vocabulary
 
@@ -48,6 +49,21 @@ def test_tags_are_the_report_with_the_heat_of_what_was_found(tiny_model, tiny_pr
         assert "heat_map" not in by_label["holiday"]
         column = (plan[:, 0] / plan[:, 0].max()).reshape(4, 4).numpy()
         np.testing.assert_allclose(by_label["animal"]["heat_map"], column, rtol=1e-4)
+
+
+def test_the_best_labels_are_judged_again(tiny_model, tiny_processor, calibrated_model, pixels):
+    vocabulary = Vocabulary.of(["dog", "tree", "wall", "sun"])
+    pixel_values = tiny_processor.image_processor(pixels, do_resize=False, return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        features = candidate_features(tiny_model, tiny_processor, vocabulary)
+        output = tiny_model(pixel_values, label_features=features, output_transport_plan=True)
+        expected = refine_scores(tiny_model, pixel_values, features, output, num_labels=2)
+    assert not torch.allclose(expected, output.scores)
+    for options in ({}, {"with_heat_maps": True}):
+        tagger = Tagger(tiny_model, tiny_processor, vocabulary, refine=2, **options)
+        np.testing.assert_allclose(tagger.score(pixels), expected, rtol=1e-4)
+    with pytest.raises(ValueError, match="with the paper's score alone"):
+        Tagger(calibrated_model, tiny_processor, vocabulary, refine=2)
 
 
 def test_no_pictures_and_broken_weights(tiny_model, tiny_processor, pixels):

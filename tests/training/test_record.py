@@ -45,8 +45,8 @@ def test_a_run_leaves_the_facts_of_its_card(options, tmp_path, clip_folder, corp
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"model": "ram-tiny", "dataset": "me/street", "dataset_name": "de", "data_files": {"train": "a/*.parquet"}},
-         {"model": "ram-tiny", "dataset": "me/street", "dataset_name": "de", "data_files": {"train": "a/*.parquet"}}),
+        ({"model": "ram-photo", "dataset": "me/street", "dataset_name": "de", "data_files": {"train": "a/*.parquet"}},
+         {"model": "ram-photo", "dataset": "me/street", "dataset_name": "de", "data_files": {"train": "a/*.parquet"}}),
         ({"model": "openai/clip-vit-base-patch16", "dataset": "/data/secret", "data_files": {"train": "/data/x"}},
          {"model": "openai/clip-vit-base-patch16"}),
         ({"model": "~/clips/mine", "dataset": "data/*.parquet", "dataset_revision": "main", "eval_split": "test",
