@@ -242,8 +242,20 @@ def test_pictures_that_cannot_be_read_are_refused(adapt, folder):
     assert not (folder / "out").exists()
 
 
+@pytest.fixture
+def processes():
+    """Those that a test starts; none outlives it."""
+    started: list[subprocess.Popen] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.slow
-def test_a_real_process_interrupted_and_killed_ends_in_the_bytes_of_an_undisturbed_one(folder, model_folder):
+def test_a_real_process_interrupted_and_killed_ends_in_the_bytes_of_an_undisturbed_one(
+    folder, model_folder, processes
+):
     # It saves after each batch, and waits in the fifth for a word of ours.
     (folder / "slow.py").write_text(
         "import itertools, os, sys, time\nfrom ram_hf.tagging import adapt_command, patch_reader\n"
@@ -258,7 +270,7 @@ def test_a_real_process_interrupted_and_killed_ends_in_the_bytes_of_an_undisturb
 
     def start(output: str) -> subprocess.Popen:
         words = ["adapt", str(model_folder), "photos", "--labels-file", "labels.txt", "--output", output]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "slow.py", *words, "--batch-size", "1", "--workers", "0"],
             cwd=folder,
             env=environment,
@@ -266,9 +278,11 @@ def test_a_real_process_interrupted_and_killed_ends_in_the_bytes_of_an_undisturb
             stderr=subprocess.PIPE,
             text=True,
         )
+        processes.append(process)
+        return process
 
     def wait_for_state(process: subprocess.Popen, changed_since: int = 0) -> int:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 600
         while not state.exists() or state.stat().st_mtime_ns <= changed_since:
             assert time.monotonic() < deadline
             assert process.poll() is None, process.communicate()
