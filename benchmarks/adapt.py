@@ -40,6 +40,7 @@ def first_of_each(kept: KeptPatches, most: int) -> KeptPatches:
     return KeptPatches(*(each[ranks < most] for each in kept))
 
 
+@torch.inference_mode()
 def mean_ap(model: RamModel, outputs, targets: np.ndarray, features: torch.Tensor, labels: list[str]) -> list[str]:
     """MAP in percent of the patches alone and of the score, of images that were encoded before."""
     global_logits, patch_embeds, label_embeds = outputs
@@ -115,8 +116,7 @@ def main() -> None:
             adapted = copy.deepcopy(model)
             kept = first_of_each(collectors[name].kept(), each)
             adapted.set_visual_classifier([labels[row] for row in rows], features[rows].clone(), kept)
-            with torch.inference_mode():
-                found = mean_ap(adapted, outputs, truth, features, labels)
+            found = mean_ap(adapted, outputs, truth, features, labels)
             print(f"| {name} of them | {each} | {' | '.join(found)} |", flush=True)
     per_image = seconds["adapt"] / number, seconds["tag"] / len(truth)
     print(f"\nA picture takes {per_image[0] / per_image[1]:.2f} times what scoring it takes, decoding not counted.")
