@@ -119,10 +119,14 @@ MODEL_ARROWS = {
     "colour_profiles": set(),
     "png_chunks": set(),
     "ladder_adapter": {"clip_attention", "configuration_ram", "optimal_transport"},
-    "image_encoder": {"clip_attention", "ladder_adapter", "layer_record", "own_weight"},
+    "image_encoder": {
+        *("clip_attention", "configuration_ram", "ladder_adapter", "layer_record", "own_weight", "patch_repair"),
+    },
+    "patch_repair": set(),
     "layer_record": set(),
-    "matching": {"configuration_ram", "optimal_transport"},
-    "reference_labels": {"configuration_ram", "optimal_transport"},
+    "aggregation": {"configuration_ram"},
+    "matching": {"aggregation", "configuration_ram", "optimal_transport"},
+    "reference_labels": {"aggregation", "configuration_ram", "optimal_transport"},
     "patch_collection": set(),
     "visual_classifier": {"own_weight", "patch_collection", "reference_labels"},
 }

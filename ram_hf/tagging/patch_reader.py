@@ -74,7 +74,7 @@ class PatchReader:
 
     def counts(self) -> list[int]:
         """How many each label has."""
-        return self.kept().labels.bincount(minlength=len(self.names)).tolist()  # type: ignore[no-any-return]
+        return self.kept().labels.bincount(minlength=len(self.names)).tolist()
 
     def finish(self) -> None:
         """Let the model learn from them.

@@ -84,7 +84,7 @@ class Tagger:
     @property
     def is_adapted(self) -> list[bool]:
         """Whether the model knows each column by its looks: see `RamModel.adapt`."""
-        return self.model.is_adapted_to(self._label_features).tolist()  # type: ignore[no-any-return]
+        return self.model.is_adapted_to(self._label_features).tolist()
 
     @torch.inference_mode()
     def __call__(self, pixels: Sequence[np.ndarray]) -> list[list[dict[str, Any]]]:
