@@ -153,7 +153,7 @@ class RamPreTrainedModel(PushesCard, PreTrainedModel):
     _supports_attention_backend = True
     _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings", "LadderLayer"]  # noqa: RUF012
     # Variances of a trained adapter's channels exceed what float16 holds (65,504).
-    _keep_in_fp32_modules_strict = ["temperatures", "point_batch_norm", "area_batch_norm", "visual_classifier"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = ["temperatures", "point_batch_norm", "area_batch_norm"]  # noqa: RUF012
     _skip_keys_device_placement = ["clip_layer"]  # noqa: RUF012  (a device map would move the layer like an input)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -293,6 +293,8 @@ class RamModel(RamPreTrainedModel):
         self.visual_classifier: VisualClassifier | None = None
         if config.adapted_labels:
             self.visual_classifier = VisualClassifier(len(config.adapted_labels), joint_width)
+            # Of this model alone: the list may name no module that is not there.
+            self._keep_in_fp32_modules_strict = [*self._keep_in_fp32_modules_strict, "visual_classifier"]
         self.loss_function = label_loss  # of logits and labels; training in several processes gives another
         self.post_init()
         self.freeze_backbone()
