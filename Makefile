@@ -53,7 +53,7 @@ help:
 	@echo "make mutants      change the code in small ways and count what the tests notice (an hour; goes on)"
 	@echo "make benchmark    parity table and speed of the model (minutes)"
 	@echo "make ram-tiny     train the model of drawn scenes from scratch (hours; started again, it goes on)"
-	@echo "make ram-photo    train the bundled model from scratch (a day; started again, it goes on; SOURCES=open)"
+	@echo "make ram-photo    train the bundled model from scratch (two hours; started again, it goes on; SOURCES=open)"
 	@echo "make format       let Ruff rewrite the code"
 
 # A stamp for each environment, so that it is made once and made again when its inputs change.

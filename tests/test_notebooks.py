@@ -19,4 +19,4 @@ def test_a_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)
     stored = [bool(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
     assert any(stored), "outputs are kept, so that the notebook can be read without running it"
-    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
