@@ -19,8 +19,6 @@ _WATCHED = ("transformers", "ram_hf.model")
 # What `pipeline` asks about a model before its configuration: its commit, and whether it is an adapter of peft.
 _ASKED_FIRST = ("resolve_revision", "cached_file", "find_adapter_config_file")
 
-_DEFAULT_MODEL = ("openai/clip-vit-base-patch16", "main")  # of the tagging task: training-free
-
 
 def _register_config() -> None:
     from transformers.models.auto.configuration_auto import AutoConfig
@@ -68,10 +66,12 @@ def _register_image_processor() -> None:
 def _register_pipeline() -> None:
     from transformers.pipelines import PIPELINE_REGISTRY
 
+    from .model.bundled import DEFAULT_MODEL
     from .model.pipeline_ram import TASK, RamTaggingPipeline, TaggingAutoModel
 
+    default = (DEFAULT_MODEL, "main")  # and the revision that it would have on the Hub
     PIPELINE_REGISTRY.register_pipeline(
-        TASK, RamTaggingPipeline, pt_model=TaggingAutoModel, default=_DEFAULT_MODEL, type="multimodal"
+        TASK, RamTaggingPipeline, pt_model=TaggingAutoModel, default=default, type="multimodal"
     )
     pipelines = sys.modules["transformers.pipelines"]
     _teach_the_task(pipelines, TASK)

@@ -94,10 +94,17 @@ print(type(own).__name__, type(tagger).__name__, type(tagger.processor).__name__
     assert run_python(code) == "RamModel RamTaggingPipeline RamProcessor RamModel"
 
 
-def test_a_pipeline_of_a_model_of_the_package_asks_the_hub_nothing(hub):
-    code = 'import ram_hf; from transformers import pipeline; pipeline("zero-shot-multi-label-tagging", "ram-photo")'
-    run_python(code)
-    assert [request.path for request in hub.requests if "ram-photo" in request.path] == []
+@pytest.mark.parametrize("model", ['"ram-photo"', "None"])
+def test_a_pipeline_of_a_model_of_the_package_asks_the_hub_nothing(hub, model):
+    """Where none is named, it is the one that every command takes then."""
+    code = f"""
+import ram_hf
+from transformers import pipeline
+tagger = pipeline("zero-shot-multi-label-tagging", model={model})
+print(tagger.model.config._name_or_path.endswith("ram_hf/bundled/ram-photo"), tagger.model.is_calibrated)
+"""
+    assert run_python(code) == "True True"
+    assert [request.path for request in hub.requests] == []
 
 
 def test_unknown_names_are_an_attribute_error():
