@@ -43,7 +43,7 @@ else
 $(error SOURCES is 'all' or 'open', not '$(SOURCES)')
 endif
 
-.PHONY: help demo test test-fast test-oldest lint format benchmark mutants ram-tiny ram-photo clean
+.PHONY: help demo test test-fast test-oldest lint format benchmark mutants ram-tiny ram-photo pictures clean
 
 help:
 	@echo "make demo         set up and tag the example pictures"
@@ -54,6 +54,7 @@ help:
 	@echo "make benchmark    parity table and speed of the model (minutes)"
 	@echo "make ram-tiny     train the model of drawn scenes from scratch (hours; started again, it goes on)"
 	@echo "make ram-photo    train the bundled model from scratch (two hours; started again, it goes on; SOURCES=open)"
+	@echo "make pictures     show anew what the bundled model says, in README and notebooks (minutes)"
 	@echo "make format       let Ruff rewrite the code"
 
 # A stamp for each environment, so that it is made once and made again when its inputs change.
@@ -170,6 +171,11 @@ $(PHOTO_RUN)/ram/calibration.json: $(PHOTO_RUN)/ram/model.safetensors $(PHOTO_RU
 
 ram-photo: $(PHOTO_RUN)/ram/calibration.json
 	$(VENV)/bin/ram-hf pretrain bundle $(PHOTO_RUN)/ram $(PHOTO_BUNDLE)
+
+# What is shown of the bundled model, and depends on its weights: to be run when these are new.
+pictures: $(VENV)/.dev
+	$(VENV)/bin/python benchmarks/demo_pictures.py --draw docs/photographs.jpg
+	$(VENV)/bin/python notebooks/run.py notebooks/quickstart.ipynb notebooks/your_own_labels.ipynb
 
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff format .

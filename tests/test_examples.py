@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
+from benchmarks.demo_pictures import RIGHT, WRONG, Tagged, draw
 from ram_hf.data.label_set import read_label_list
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -61,3 +62,18 @@ def test_the_truth_names_every_photograph_and_labels_that_are_asked_for():
 def test_the_small_folder_names_files_that_are_there():
     rows = table(EXAMPLES / "pictures.csv")
     assert [name for name, _ in rows if not (EXAMPLES / name).is_file()] == []
+
+
+def test_what_is_said_of_photographs_is_drawn_below_each():
+    bee, cat = (EXAMPLES / "pictures" / f"photo-{name}.jpg" for name in ("bee", "cat"))
+    said = [Tagged(bee, ["bee"], [{"label": "bee", "score": 0.5}]), Tagged(cat, ["cat"], [])]
+    assert [photograph.is_right for photograph in said] == [True, False]
+    sheet = draw(said * 3)
+    tile = sheet.width // 4, sheet.height // 2
+    colours = {
+        name: {colour for _, colour in sheet.crop((x, tile[1] - 50, x + tile[0], tile[1])).getcolors(100_000)}
+        for name, x in (("bee", 0), ("cat", tile[0]))
+    }
+    for name, colour, other in (("bee", RIGHT, WRONG), ("cat", WRONG, RIGHT)):
+        assert ImageColor.getrgb(colour) in colours[name]
+        assert ImageColor.getrgb(other) not in colours[name]
