@@ -59,11 +59,6 @@ def test_the_truth_names_every_photograph_and_labels_that_are_asked_for():
         assert set(right) <= set(labels), name
 
 
-def test_the_small_folder_names_files_that_are_there():
-    rows = table(EXAMPLES / "pictures.csv")
-    assert [name for name, _ in rows if not (EXAMPLES / name).is_file()] == []
-
-
 def test_what_is_said_of_photographs_is_drawn_below_each():
     bee, cat = (EXAMPLES / "pictures" / f"photo-{name}.jpg" for name in ("bee", "cat"))
     said = [Tagged(bee, ["bee"], [{"label": "bee", "score": 0.5}]), Tagged(cat, ["cat"], [])]
