@@ -1,4 +1,4 @@
-"""What each part of the method is worth on photographs, and what is best made of nouns that no caption names.
+"""What each part of the method is worth on photographs, and what the choices in its configuration rest on.
 
 `python -m benchmarks.photo_ablation --clip runs/ram-photo/clip --photographs ../shared/photos [--held-back]`, from the
 repository's root. Whatever is done already is kept: start it again to go on. What is found of each model goes to
@@ -18,12 +18,16 @@ from benchmarks.photographs import CLIP, UNTRAINED, clip_rows, look, numbers
 from ram_hf.pretrained import load_model
 from ram_hf.pretraining.photo_rows import Nouns, write_multi_labels
 
+TOKENS = {"token_learning_rate": 3e-4, "ram_config": {"ladder_tokens": 8, "prompt_tokens": 4}}
 # What is trained: options that differ from the full method's, and what nouns are where no caption names them.
 VARIANTS: dict[str, tuple[str, dict[str, Any], Nouns]] = {
     "full": ("full RAM", {}, "absent"),
     "without-lla": (*TRAINED["e"], "absent"),
     "without-kcot": (*TRAINED["f"], "absent"),
-    "nouns-unknown": ("full RAM, nouns unknown", {}, "unknown"),
+    "with-tokens": ("full RAM, with ladder tokens and prompts", TOKENS, "absent"),
+    "augmented": ("full RAM, augmented", {"augment": True}, "absent"),
+    "keys": ("full RAM, local attention by keys", {"ram_config": {"local_attention": "key"}}, "absent"),
+    "nouns-unknown": ("full RAM, nouns unknown", {"max_grad_norm": 1.0}, "unknown"),  # its gradients begin large
     "nouns-left-out": ("full RAM, exact labels alone", {}, "left-out"),
 }
 MODELS = (CLIP, UNTRAINED)  # that are not trained
