@@ -24,6 +24,7 @@ from ..model.processing_ram import RamProcessor
 from ..training.accelerators import make_single_accelerator
 from ..training.logbook import Logbook
 from ..training.optimization import set_learning_rates
+from ..training.attention import attention_for_training
 from .clip_tokenizer import learn_clip_tokenizer
 from .photo_arguments import PhotoClipArguments
 from .photo_batches import PhotoBatches
@@ -149,7 +150,7 @@ class _Run:
         arguments = self.arguments
         rates = set_learning_rates(self.optimizers, self.schedule, self.step)
         batch = self.batches.batch(self.step, image_size=arguments.image_size(self.step))
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), attention_for_training(self.student.clip, self.accelerator):
             losses = distillation_losses(
                 self.student, batch.to(self.accelerator.device), self.feature_scale, **self.encoders
             )

@@ -53,11 +53,7 @@ def read_sizes(values: Mapping[str, int]) -> ClipSizes:
 
 
 def make_clip(tokenizer: CLIPTokenizer, sizes: ClipSizes, *, logit_scale: float) -> CLIPModel:
-    """A CLIP of random weights, for training.
-
-    On a CPU torch's fused attention is slow in bf16, in its gradient most: about half of a step went there. So it
-    comes without; [`save_clip`] saves none of that.
-    """
+    """A CLIP of random weights, for training."""
     config = CLIPConfig(
         projection_dim=sizes.projection_dim,
         logit_scale_init_value=math.log(logit_scale),
@@ -83,9 +79,7 @@ def make_clip(tokenizer: CLIPTokenizer, sizes: ClipSizes, *, logit_scale: float)
             "pad_token_id": tokenizer.pad_token_id,
         },
     )
-    clip = CLIPModel(config).train()
-    clip.set_attn_implementation("sdpa" if torch.accelerator.is_available() else "eager")
-    return clip
+    return CLIPModel(config).train()
 
 
 def make_processor(tokenizer: CLIPTokenizer, sizes: ClipSizes) -> RamProcessor:
@@ -159,7 +153,6 @@ def save_clip(output_dir: Path, clip: CLIPModel, processor: RamProcessor) -> Non
     Raises:
         NoRoomError: when the disk is full.
     """
-    clip.set_attn_implementation("sdpa")
     with whole_files(output_dir) as unfinished:
         clip.save_pretrained(unfinished)
         processor.save_pretrained(unfinished)
