@@ -10,13 +10,11 @@ import argparse
 import json
 import statistics
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ram_hf import RamModel, RamProcessor
 from ram_hf.data.batches import PrepareRow, evaluation_batches
@@ -118,9 +116,7 @@ def train_changed(
     values.update({name: str(place) for name, place in places.items()})
     if steps is not None:
         values.update(max_steps=steps, schedule_steps=steps)
-    # On CPUs torch's fused attention is slow in bf16, in its gradient most of all.
-    with nullcontext() if torch.accelerator.is_available() else sdpa_kernel(SDPBackend.MATH):
-        train(RamTrainingArguments(**values))
+    train(RamTrainingArguments(**values))
 
 
 class Corpus:

@@ -24,7 +24,10 @@ class PhotoClipArguments:
     sizes: dict[str, int] = field(metadata={"help": "the fields of ClipSizes"})
     loss_weights: dict[str, float] = field(metadata={"help": "weight of each term of the loss"})
     decay_steps: int = field(default=0, metadata={"help": "steps at the end in which the rates fall to zero"})
-    start_from: str | None = field(default=None, metadata={"help": "checkpoint to begin with, of another run"})
+    start_from: str | None = field(
+        default=None,
+        metadata={"help": "what to begin with: checkpoint of another run, or a CLIP or RAM with its tokenizer"},
+    )
     whitening: float = field(
         default=0.5, metadata={"help": "0: the teacher's coordinates as they are; 1: all of one variance"}
     )

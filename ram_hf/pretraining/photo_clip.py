@@ -2,7 +2,7 @@
 
 The rate is constant, and falls at the end of a run of any length: more hours need no new beginning. A run that is
 going on takes a longer `total_steps`; another one, with `start_from` one of its checkpoints, takes the fall from
-there.
+there. Where weights are all there is, `start_from` takes the model, and a run begins with them.
 """
 
 import json
@@ -17,11 +17,15 @@ import numpy as np
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor
+from transformers import CLIPTokenizer
 
 from ..atomic import whole_folder
 from ..interruption import stop_signals
+from ..model.checkpoint_kind import refuse_missing_folder
 from ..model.processing_ram import RamProcessor
 from ..training.accelerators import make_single_accelerator
+from ..training.attention import attention_for_training
+from ..training.checkpoints import is_checkpoint
 from ..training.logbook import Logbook
 from ..training.optimization import set_learning_rates
 from .clip_tokenizer import learn_clip_tokenizer
@@ -38,6 +42,7 @@ from .small_clip import (
     make_clip,
     make_optimizers,
     make_processor,
+    open_clip,
     read_sizes,
     save_clip,
     save_state,
@@ -57,8 +62,10 @@ def train_photo_clip(arguments: PhotoClipArguments) -> dict[str, float]:
 
     Raises:
         FloatingPointError: when the loss is not finite.
+        FileNotFoundError: when `start_from` is neither a checkpoint nor a model.
         KeyboardInterrupt: when interrupted or terminated; a checkpoint is written first.
-        ValueError: in several processes, which would each train alone.
+        ValueError: in several processes, which would each train alone; or when `sizes` are not those of the model to
+            begin with.
     """
     run = _Run(arguments)
     with closing(run.logbook), stop_signals() as stop_asked:
@@ -82,28 +89,36 @@ class _Run:
         self.photographs = open_photographs(arguments.photographs)
         self.bank = _read_bank(self.photographs, Path(arguments.words))
         self.kept = held_back(self.photographs.files, every=arguments.held_back_every)
-        sizes = read_sizes(arguments.sizes)
+        sizes, start = read_sizes(arguments.sizes), arguments.start_from
+        self.checkpoint = start if start and is_checkpoint(start) else None
+        self.written = open_clip(start, sizes) if start and not self.checkpoint else None
         self.processor = self._keep_processor(sizes)
         self._prepare_learning(sizes)
-        self.step = load_state(self.output_dir, self.student, self.optimizers, otherwise=arguments.start_from)
+        self.step = load_state(self.output_dir, self.student, self.optimizers, otherwise=self.checkpoint)
         self.logbook = Logbook(
             self.output_dir, self.accelerator, first_step=self.step, total_steps=arguments.total_steps
         )
         self.saved_at = time.monotonic()
 
     def _keep_processor(self, sizes: ClipSizes) -> RamProcessor:
-        """Learned once a run: other names in the bank would give other numbers to tokens under a run that goes on."""
-        origin = self.arguments.start_from
-        folders = [self.output_dir / _PROCESSOR, *([Path(origin).parents[1] / _PROCESSOR] if origin else [])]
-        for folder in folders:
-            if folder.is_dir():
-                return RamProcessor.from_pretrained(folder)
+        """One for the whole run: other names in the bank would give other numbers to tokens under one that goes on."""
+        kept = self.output_dir / _PROCESSOR
+        if not kept.is_dir():
+            processor = make_processor(self._tokenizer(), sizes)
+            with whole_folder(kept) as unfinished:
+                processor.save_pretrained(unfinished)
+        return RamProcessor.from_pretrained(kept)
+
+    def _tokenizer(self) -> CLIPTokenizer:
+        """That of what the run begins with, or else one that knows its texts."""
+        if self.written is not None:
+            return self.written.tokenizer
+        if self.checkpoint is not None:
+            folder = Path(self.checkpoint).parents[1] / _PROCESSOR
+            refuse_missing_folder(folder)
+            return RamProcessor.from_pretrained(folder).tokenizer
         texts = [*filter(None, self.photographs.captions), *self.bank.names]
-        tokenizer = learn_clip_tokenizer(texts, vocab_size=self.arguments.vocab_size)
-        processor = make_processor(tokenizer, sizes)
-        with whole_folder(folders[0]) as unfinished:
-            processor.save_pretrained(unfinished)
-        return processor
+        return learn_clip_tokenizer(texts, vocab_size=self.arguments.vocab_size)
 
     def _prepare_learning(self, sizes: ClipSizes) -> None:
         arguments, device = self.arguments, self.accelerator.device
@@ -124,7 +139,10 @@ class _Run:
             least_area=arguments.least_area,
             seed=arguments.seed,
         )
-        clip = make_clip(self.processor.tokenizer, sizes, logit_scale=arguments.logit_scale)
+        if self.written is not None:
+            clip = self.written.clip
+        else:
+            clip = make_clip(self.processor.tokenizer, sizes, logit_scale=arguments.logit_scale)
         self.student = PhotoStudent(clip, features.maps.shape[-1]).to(device).train()
         self.optimizers = make_optimizers(
             self.student,
@@ -149,7 +167,7 @@ class _Run:
         arguments = self.arguments
         rates = set_learning_rates(self.optimizers, self.schedule, self.step)
         batch = self.batches.batch(self.step, image_size=arguments.image_size(self.step))
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), attention_for_training(self.student.clip, self.accelerator):
             losses = distillation_losses(
                 self.student, batch.to(self.accelerator.device), self.feature_scale, **self.encoders
             )

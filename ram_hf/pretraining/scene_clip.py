@@ -26,6 +26,7 @@ from ..interruption import stop_signals
 from ..model.processing_ram import DEFAULT_LABEL_TEMPLATE, RamProcessor
 from ..scenes.renderer import SceneRenderer
 from ..training.accelerators import make_single_accelerator
+from ..training.attention import attention_for_training
 from ..training.logbook import Logbook
 from ..training.optimization import cosine_with_warmup, set_learning_rates
 from .scene_pairs import PairBatch, ScenePairs, train_tokenizer
@@ -132,7 +133,7 @@ def pretrain_clip(arguments: ClipPretrainingArguments) -> dict[str, float]:
         for batch in _batches(arguments, tokenizer, step):
             # Step.
             rates = set_learning_rates(optimizers, schedule, step)
-            with accelerator.autocast():
+            with accelerator.autocast(), attention_for_training(model, accelerator):
                 pixels = batch.pixels.to(accelerator.device).float() / 255
                 image_features = encode_images((pixels - PIXEL_MEAN) / PIXEL_STD)
                 text_features = encode_texts(batch.input_ids.to(accelerator.device))

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from transformers.utils import logging
 
 from ..atomic import whole_files
 from ..model.processing_ram import RamProcessor
+from ..pretrained import load_model
 from ..training.checkpoints import Checkpoint, find_newest, load_checkpoint, save_checkpoint
 
 logger = logging.get_logger(__name__)
@@ -53,11 +55,7 @@ def read_sizes(values: Mapping[str, int]) -> ClipSizes:
 
 
 def make_clip(tokenizer: CLIPTokenizer, sizes: ClipSizes, *, logit_scale: float) -> CLIPModel:
-    """A CLIP of random weights, for training.
-
-    On a CPU torch's fused attention is slow in bf16, in its gradient most: about half of a step went there. So it
-    comes without; [`save_clip`] saves none of that.
-    """
+    """A CLIP of random weights, for training."""
     config = CLIPConfig(
         projection_dim=sizes.projection_dim,
         logit_scale_init_value=math.log(logit_scale),
@@ -83,9 +81,45 @@ def make_clip(tokenizer: CLIPTokenizer, sizes: ClipSizes, *, logit_scale: float)
             "pad_token_id": tokenizer.pad_token_id,
         },
     )
-    clip = CLIPModel(config).train()
-    clip.set_attn_implementation("sdpa" if torch.accelerator.is_available() else "eager")
-    return clip
+    return CLIPModel(config).train()
+
+
+class WrittenClip(NamedTuple):
+    """A CLIP that was written, or the one inside a RAM, to be trained further with its own tokenizer."""
+
+    clip: CLIPModel
+    tokenizer: CLIPTokenizer
+
+
+def open_clip(name_or_path: str, sizes: ClipSizes) -> WrittenClip:
+    """Load a CLIP, or that of a RAM, for training.
+
+    Raises:
+        FileNotFoundError: when there is no such model.
+        ValueError: when its sizes are others than `sizes`, or it cannot be loaded; see [`load_model`].
+    """
+    model, processor = load_model(name_or_path, dtype=torch.float32)
+    wanted, found = asdict(sizes), asdict(_sizes_of(model.clip.config))
+    if differing := [name for name in wanted if wanted[name] != found[name]]:
+        told = ", ".join(f"{name} {wanted[name]} where the model has {found[name]}" for name in differing)
+        raise ValueError(f"`sizes` does not fit {name_or_path!r}: {told}. Give `sizes` the model's values.")
+    return WrittenClip(model.clip.requires_grad_(True).train(), processor.tokenizer)
+
+
+def _sizes_of(config: CLIPConfig) -> ClipSizes:
+    vision, text = config.vision_config, config.text_config
+    return ClipSizes(
+        image_size=vision.image_size,
+        patch_size=vision.patch_size,
+        vision_width=vision.hidden_size,
+        vision_layers=vision.num_hidden_layers,
+        vision_heads=vision.num_attention_heads,
+        text_width=text.hidden_size,
+        text_layers=text.num_hidden_layers,
+        text_heads=text.num_attention_heads,
+        projection_dim=config.projection_dim,
+        context_length=text.max_position_embeddings,
+    )
 
 
 def make_processor(tokenizer: CLIPTokenizer, sizes: ClipSizes) -> RamProcessor:
@@ -159,7 +193,6 @@ def save_clip(output_dir: Path, clip: CLIPModel, processor: RamProcessor) -> Non
     Raises:
         NoRoomError: when the disk is full.
     """
-    clip.set_attn_implementation("sdpa")
     with whole_files(output_dir) as unfinished:
         clip.save_pretrained(unfinished)
         processor.save_pretrained(unfinished)
@@ -170,10 +203,12 @@ __all__ = [
     "PIXEL_MEAN",
     "PIXEL_STD",
     "ClipSizes",
+    "WrittenClip",
     "load_state",
     "make_clip",
     "make_optimizers",
     "make_processor",
+    "open_clip",
     "read_sizes",
     "save_clip",
     "save_state",

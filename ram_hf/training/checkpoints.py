@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..atomic import NoRoomError, whole_folder, write_whole
 
+_FACTS = "facts.json"
 _FORMAT = "step-{:08d}"
 _NAME = re.compile(r"step-\d{8}")
 _UNFINISHED = re.compile(r"\.step-\d{8}\..+")  # what `whole_folder` writes in
@@ -78,6 +79,11 @@ def find_newest(folder: str | os.PathLike) -> Path | None:
     return found[-1] if found else None
 
 
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a checkpoint of a run, which holds more than a model."""
+    return (Path(path) / _FACTS).is_file()
+
+
 def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     """Read a checkpoint onto the CPU.
 
@@ -86,7 +92,7 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     """
     path = Path(path)
     try:
-        facts = json.loads((path / "facts.json").read_text())
+        facts = json.loads((path / _FACTS).read_text())
         state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
         return Checkpoint(
             step=facts.pop("step"),
@@ -108,7 +114,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     state = io.BytesIO()  # not to the file: where the disk is full, PyTorch speaks of something else
     torch.save({"optimizers": checkpoint.optimizers, "processes": checkpoint.processes}, state)
     write_whole(folder / "state.pt", state.getvalue())
-    write_whole(folder / "facts.json", json.dumps({"step": checkpoint.step, **checkpoint.facts}, indent=1))
+    write_whole(folder / _FACTS, json.dumps({"step": checkpoint.step, **checkpoint.facts}, indent=1))
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -131,4 +137,4 @@ def _left_by_killed_processes(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if _UNFINISHED.fullmatch(path.name)]
 
 
-__all__ = ["Checkpoint", "find_newest", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "find_newest", "is_checkpoint", "load_checkpoint", "save_checkpoint"]

@@ -12,6 +12,7 @@ from ..data.batches import LoadedBatch
 from ..data.streams import StreamState
 from ..model.losses import label_loss
 from ..model.modeling_ram import RamModel
+from .attention import attention_for_training
 from .gathered_loss import gathered_label_loss
 
 
@@ -44,7 +45,7 @@ class Learner:
         if several and accelerator.device.type == "cuda":
             # Replaces the batch norms inside `model.ladder`, in place.
             whole = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self._accelerator, self._label_ids = accelerator, label_ids.to(accelerator.device)
+        self._model, self._accelerator, self._label_ids = model, accelerator, label_ids.to(accelerator.device)
         self._wrapped = accelerator.prepare(whole).train()
 
     @contextmanager
@@ -76,7 +77,8 @@ class Learner:
             inputs, stream = next(batches)
             pixel_values = inputs["pixel_values"].to(losses.device, non_blocking=True)
             labels = inputs["labels"].to(losses.device, non_blocking=True)
-            with nullcontext() if index == count - 1 else self._accelerator.no_sync(self._wrapped):
+            waits = nullcontext() if index == count - 1 else self._accelerator.no_sync(self._wrapped)
+            with waits, attention_for_training(self._model, self._accelerator):
                 output = self._wrapped(pixel_values, input_ids=self._label_ids, labels=labels)
                 self._accelerator.backward(output.loss / count)
             losses += torch.stack([output.global_loss, output.local_loss]).detach() / count

@@ -14,6 +14,7 @@ from transformers import CLIPModel
 
 from ram_hf import RamModel, RamProcessor
 from ram_hf.cli import main
+from ram_hf.pretrained import load_model
 from ram_hf.pretraining import photo_clip
 from ram_hf.pretraining.clip_tokenizer import learn_clip_tokenizer
 from ram_hf.pretraining.photo_arguments import PhotoClipArguments
@@ -24,7 +25,7 @@ from ram_hf.pretraining.photo_schedule import constant_then_decay
 from ram_hf.pretraining.photo_student import LOSSES, PhotoStudent, distillation_losses
 from ram_hf.pretraining.photo_views import draw_views, epoch_rows
 from ram_hf.pretraining.photographs import decode_photographs, open_photographs
-from ram_hf.pretraining.small_clip import make_clip, read_sizes
+from ram_hf.pretraining.small_clip import make_clip, make_processor, read_sizes, save_clip
 from ram_hf.pretraining.teacher import compute_teacher_features, open_teacher_features
 from tests.pretraining.drawn_photographs import EXACT, ColourTeacher, write_files, write_words
 
@@ -281,6 +282,62 @@ def test_a_stopped_run_goes_on_to_the_same_weights(arguments, tmp_path):
         torch.testing.assert_close(value, whole[name], rtol=0, atol=0, msg=name)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A CLIP of random weights whose tokenizer has read other texts, and a RAM around another one."""
+    folder, sizes = tmp_path_factory.mktemp("written"), read_sizes(SIZES)
+    for number, kind in enumerate(("clip", "ram")):
+        torch.manual_seed(number)
+        tokenizer = learn_clip_tokenizer(["zzyzx road"] * 2, vocab_size=520 + number)
+        save_clip(folder / kind, make_clip(tokenizer, sizes, logit_scale=7.0), make_processor(tokenizer, sizes))
+    ram, processor = load_model(folder / "ram", for_training=True)
+    ram.save_pretrained(folder / "ram")
+    processor.save_pretrained(folder / "ram")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["clip", "ram"])
+def test_a_run_begins_with_the_weights_of_a_model(arguments, written, kind):
+    arguments.start_from = str(written / kind)
+    arguments.learning_rate = arguments.matrix_learning_rate = 0.0
+    train_photo_clip(arguments)
+    model, processor = load_model(written / kind)
+    expected, actual = model.clip.state_dict(), load_file(f"{arguments.output_dir}/model.safetensors")
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+    vocabulary = RamProcessor.from_pretrained(arguments.output_dir).tokenizer.get_vocab()
+    assert vocabulary == processor.tokenizer.get_vocab()
+
+
+def test_what_begins_with_a_model_learns_stops_and_goes_on(arguments, written, tmp_path):
+    arguments.start_from = str(written / "ram")
+    train_photo_clip(arguments)
+    whole = load_file(f"{arguments.output_dir}/model.safetensors")
+    before = load_model(arguments.start_from)[0].clip.state_dict()
+    assert all(not torch.equal(whole[name], value) for name, value in before.items() if value.dim() == 2)
+    lines = [json.loads(line) for line in Path(arguments.output_dir, "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert lines[0]["learning_rate/others"] == arguments.learning_rate / 2  # it warms up
+    arguments.output_dir = str(tmp_path / "again")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train_photo_clip(arguments)
+    train_photo_clip(arguments)
+    again = load_file(f"{arguments.output_dir}/model.safetensors")
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
+
+
+def test_a_model_of_other_sizes_and_none_at_all_are_refused(arguments, written, tmp_path):
+    arguments.start_from, arguments.sizes = str(written / "clip"), {**SIZES, "vision_layers": 3, "text_width": 64}
+    message = "vision_layers 3 where the model has 2, text_width 64 where the model has 32. Give `sizes` the model's"
+    with pytest.raises(ValueError, match=message):
+        train_photo_clip(arguments)
+    arguments.start_from = str(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match=r"There is no model '.*nothing': no such folder"):
+        train_photo_clip(arguments)
+
+
 def test_a_run_keeps_its_vocabulary_when_words_are_added(arguments, source, tmp_path):
     words = tmp_path / "words"
     words.mkdir()
@@ -310,6 +367,19 @@ def test_another_run_takes_the_fall_from_a_checkpoint(arguments, tmp_path):
     train_photo_clip(arguments)
     for name, value in load_file(f"{arguments.output_dir}/model.safetensors").items():
         torch.testing.assert_close(value, whole[name], rtol=0, atol=0, msg=name)
+    kept = (Path(folder, "processor", "tokenizer.json").read_text() for folder in (endless, arguments.output_dir))
+    assert len(set(kept)) == 1  # another run may begin with a checkpoint of this one
+
+
+def test_a_checkpoint_without_the_tokenizer_of_its_run_is_refused(arguments, tmp_path):
+    train_photo_clip(arguments)
+    shutil.rmtree(f"{arguments.output_dir}/processor")
+    arguments.start_from, arguments.output_dir = (
+        f"{arguments.output_dir}/checkpoints/step-00000006",
+        str(tmp_path / "b"),
+    )
+    with pytest.raises(FileNotFoundError, match=r"There is no folder '.*clip/processor'"):
+        train_photo_clip(arguments)
 
 
 def test_an_infinite_loss_stops_the_run(arguments):
