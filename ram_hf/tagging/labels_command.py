@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .outputs import TagOptions
     from .vocabulary import Vocabulary
 
-# From there on ram-photo tells two things apart well no longer; to the model in examples/ram-tiny nearly all pairs of
-# names of one thing are that much alike, and no pair of two things: `python -m benchmarks.near_labels`, docs/vocabulary.md.
+# From there on ram-photo no longer tells two things apart well; to the model in examples/ram-tiny nearly all pairs of
+# names of one thing are that much alike, and no pair of two things. docs/vocabulary.md has the tables and commands.
 _NEAR = 0.9
 _SHOWN = 20
 _WIDEST = 60  # characters of a name
