@@ -12,6 +12,9 @@ from ..model.modeling_ram import RamModel
 from ..model.processing_ram import RamProcessor
 from ..model.run_record import find_run_file
 
+# How a tokenizer was told to cut texts when it was used last, which is saved with it.
+_LAST_CALL = ("max_length", "stride", "truncation_strategy")
+
 
 def write_bundle(trained: str | os.PathLike, folder: str | os.PathLike) -> int:
     """Write model, processor and the record of the run into a folder, beside what stands there.
@@ -51,7 +54,7 @@ def _leave_out_code(folder: Path) -> None:
         file.unlink()
     for file in folder.glob("*config.json"):
         content = json.loads(file.read_text(encoding="utf-8"))
-        for key in ("auto_map", "is_local", "local_files_only"):  # its code, and how it was loaded to be written
+        for key in ("auto_map", "is_local", "local_files_only", *_LAST_CALL):  # its code, and how it was used before
             content.pop(key, None)
         content.get("clip_config", {}).pop("_name_or_path", None)
         write_whole(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -30,7 +30,7 @@ def write_multi_labels(
     nouns: Nouns = "absent",
     held_back_every: int = 16,
 ) -> dict[str, int]:
-    """Write the splits `train` and `validation`, and `labels_seen.txt`.
+    """Write the splits `train` and `validation`, `labels_seen.txt`, and `labels_unseen.txt` where there are any.
 
     Some labels of a photograph are complete, the others are nouns of its caption: what a caption does not name may be
     there all the same. `validation` counts it as absent in any case, so that all choices are judged alike.
@@ -74,7 +74,9 @@ def write_multi_labels(
     with whole_folder(folder) as unfinished:
         for split, table in splits.items():
             pq.write_table(table, unfinished / f"{split}.parquet", row_group_size=_ROWS_OF_A_GROUP)
-        write_whole(unfinished / "labels_seen.txt", "".join(f"{name}\n" for name in seen))
+        for part, labels in (("seen", seen), ("unseen", unseen_labels)):
+            if labels:
+                write_whole(unfinished / f"labels_{part}.txt", "".join(f"{name}\n" for name in labels))
     return {split: len(table) for split, table in splits.items()}
 
 

@@ -193,6 +193,9 @@ def save_clip(output_dir: Path, clip: CLIPModel, processor: RamProcessor) -> Non
     Raises:
         NoRoomError: when the disk is full.
     """
+    # A tokenizer is saved with the options of its last call, and whoever loads it would have texts cut as in training.
+    processor.tokenizer.backend_tokenizer.no_truncation()
+    processor.tokenizer.backend_tokenizer.no_padding()
     with whole_files(output_dir) as unfinished:
         clip.save_pretrained(unfinished)
         processor.save_pretrained(unfinished)

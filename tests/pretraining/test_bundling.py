@@ -62,6 +62,17 @@ def test_a_bundle_holds_no_code_and_no_folder_of_its_maker(bundles, trained):
     assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o644
 
 
+def test_a_bundle_cuts_no_texts_as_in_training(trained, tmp_path):
+    """Options of a tokenizer's last call, which are saved with it, and would be taken for those of each call."""
+    file = trained / "tokenizer_config.json"
+    called = {"max_length": 4, "stride": 0, "truncation_strategy": "longest_first"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | called))
+    labels, cut = ["a red car on a street"], {"truncation": True}
+    assert RamProcessor.from_pretrained(trained)(labels=labels, **cut)["input_ids"].shape == (1, 4)
+    write_bundle(trained, tmp_path / "ram-new")
+    assert RamProcessor.from_pretrained(tmp_path / "ram-new")(labels=labels, **cut)["input_ids"].shape[1] > 4
+
+
 def test_the_record_of_the_run_comes_along(trained, tmp_path):
     write_bundle(trained, tmp_path / "without")
     assert not (tmp_path / "without" / "training.json").exists()

@@ -218,6 +218,7 @@ def test_it_learns_and_loads_as_a_clip(arguments):
     clip = CLIPModel.from_pretrained(arguments.output_dir)
     assert clip.config.vision_config.image_size == 16
     processor = RamProcessor.from_pretrained(arguments.output_dir)
+    assert "max_length" not in processor.tokenizer.init_kwargs
     model = RamModel.from_clip(arguments.output_dir)
     assert model.get_label_features(**processor(labels=["apple", "sea"])).shape == (2, 16)
 

@@ -144,6 +144,7 @@ def test_multi_labels_leave_out_what_is_held_back(files, tmp_path):
     rows = load_dataset(str(tmp_path / "rows"), split="validation", cache_dir=str(tmp_path / "cache"))
     assert rows[0]["labels"] == pq.read_table(files[0])["labels"][3].as_py()
     assert (tmp_path / "rows" / "labels_seen.txt").read_text() == "apple\nsea\n"
+    assert not (tmp_path / "rows" / "labels_unseen.txt").exists()
     with pytest.raises(FileExistsError):
         write_multi_labels(files[:1], tmp_path / "rows", seen_labels=["apple"])
 
@@ -152,6 +153,7 @@ def test_multi_labels_may_be_all_that_the_photographs_have(files, tmp_path):
     """All of the rows to train on, in the order of the alphabet, but those that nobody may train on."""
     write_multi_labels(files[1:], tmp_path / "rows", unseen_labels=["sand"], held_back_every=4)
     assert (tmp_path / "rows" / "labels_seen.txt").read_text() == "apple\nleaf\nsea\n"
+    assert (tmp_path / "rows" / "labels_unseen.txt").read_text() == "sand\n"
     one_thing = pq.read_table(tmp_path / "rows" / "train.parquet")["labels"].to_pylist()
     assert {len(labels) for labels in one_thing} == {1}
 
