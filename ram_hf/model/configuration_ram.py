@@ -62,7 +62,8 @@ class RamConfig(PreTrainedConfig):
         clip_config (`CLIPConfig` or `dict`, *optional*):
             Shape of the wrapped CLIP; CLIP's own defaults (ViT-B/32) when left out.
         ladder_layers (`list[int]`, *optional*):
-            Zero-based vision layers that carry ladder tokens and a Ladder Local Adapter; the last three by default.
+            Zero-based vision layers that carry ladder tokens and a Ladder Local Adapter; the last three by default,
+            none in a model that `RamModel.from_clip` makes for use without training.
         prompt_layers (`list[int]`, *optional*):
             Zero-based text layers that see learned prompts; the last three by default.
         ladder_tokens (`int`, defaults to 8):
@@ -175,9 +176,9 @@ class RamConfig(PreTrainedConfig):
         elif isinstance(self.clip_config, dict):
             self.clip_config = _clip_config(self.clip_config)
         if self.ladder_layers is None:
-            self.ladder_layers = _last_layers(self.clip_config.vision_config.num_hidden_layers)
+            self.ladder_layers = last_layers(self.clip_config.vision_config.num_hidden_layers)
         if self.prompt_layers is None:
-            self.prompt_layers = _last_layers(self.clip_config.text_config.num_hidden_layers)
+            self.prompt_layers = last_layers(self.clip_config.text_config.num_hidden_layers)
         self.ladder_layers = sorted(self.ladder_layers)
         self.prompt_layers = sorted(self.prompt_layers)
         if not _IS_SHIPPED:
@@ -331,7 +332,8 @@ def _is_local(name: str | None) -> bool:
     return bool(name) and (os.path.isabs(str(name)) or os.path.exists(str(name)) or str(name).startswith((".", "~")))
 
 
-def _last_layers(num_layers: int) -> list[int]:
+def last_layers(num_layers: int) -> list[int]:
+    """The layers of a tower that a model adapts unless it is told others."""
     return list(range(num_layers)[-_DEFAULT_NUM_LAYERS:])  # not written out first: it may be huge
 
 
@@ -344,7 +346,7 @@ def _check_layers(name: str, layers: list[int] | None, num_layers: int, tower: s
         )
 
 
-__all__ = ["RamConfig", "check_field_names"]
+__all__ = ["RamConfig", "check_field_names", "last_layers"]
 
 # `save_pretrained` copies this folder and names its classes in `auto_map`: checkpoints load without this package.
 RamConfig.register_for_auto_class()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel
 
 from .clip_attention import as_checkpoint_input, trains
-from .configuration_ram import RamConfig
+from .configuration_ram import RamConfig, last_layers
 from .ladder_adapter import TwoStreamLayer, attend_locally, local_stream_layer, main_stream_layer
 from .layer_record import LayerRecord
 from .own_weight import own_weight
@@ -148,8 +148,8 @@ def _project(clip: CLIPModel, tokens: Tensor) -> Tensor:
 
 
 def _first_ladder_layer(clip: CLIPModel, ladder: nn.ModuleDict) -> int:
-    # Without ladder layers the last layer counts as one, so that there is a layer to go on with.
-    return min([*map(int, ladder), clip.config.vision_config.num_hidden_layers - 1])
+    # Without a ladder, where one would begin: there `aggregate_similar` finds its tokens, with and without training.
+    return min([*map(int, ladder)] or last_layers(clip.config.vision_config.num_hidden_layers))
 
 
 __all__ = ["EncodedImages", "ImageEncoder"]

@@ -22,7 +22,7 @@ from .aggregation import combine_scores
 from .bundled import find_bundled
 from .calibration import NOT_CALIBRATED, Calibration
 from .checkpoint_kind import load_clip, refuse_missing_folder
-from .configuration_ram import RamConfig, check_field_names
+from .configuration_ram import RamConfig, check_field_names, last_layers
 from .image_encoder import EncodedImages, ImageEncoder
 from .input_checks import (
     check_image_features,
@@ -311,8 +311,8 @@ class RamModel(RamPreTrainedModel):
         """Wrap a CLIP checkpoint; useful at once, without training.
 
         Local stream and patches work from the start, in the form that ranks best without training; the paper's, with
-        its transport plan, is what training begins with. The adapters are there but inert: their last convolution is
-        zero. There are no ladder tokens and no prompts until [`add_learned_tokens`] adds them for training. Nor are
+        its transport plan, is what training begins with. There are no adapters, which would add nothing before they
+        are trained, no ladder tokens and no prompts, until [`add_learned_tokens`] adds them for training. Nor are
         there reference labels and probabilities: `ram-hf calibrate` encodes a list of common nouns, and fits them.
 
         Args:
@@ -320,7 +320,8 @@ class RamModel(RamPreTrainedModel):
             config: fields of [`RamConfig`] to set, for example `{"aggregation": "transport"}`. Without a
                 `local_temperature`, it is set by CLIP's own: of normalised plans to four times that, of the largest
                 patch to twice.
-            for_training: take the defaults of [`RamConfig`], which are the paper's, with ladder tokens and prompts.
+            for_training: take the defaults of [`RamConfig`], which are the paper's, with adapters, ladder tokens and
+                prompts. The adapters' last convolution is zero, so that they begin by adding nothing.
             **kwargs: passed to `CLIPModel.from_pretrained`: `revision`, `dtype`, `device_map`, `attn_implementation`.
 
         Returns:
@@ -334,6 +335,8 @@ class RamModel(RamPreTrainedModel):
         """
         settings: dict[str, Any] = {**({} if for_training else _TRAINING_FREE), **(config or {})}
         check_field_names(settings)
+        if not for_training and not settings["ladder_tokens"]:
+            settings.setdefault("ladder_layers", [])
         if isinstance(clip, CLIPModel):
             if kwargs:
                 raise TypeError(f"A CLIPModel is loaded already, so {sorted(kwargs)} can have no effect.")
@@ -356,8 +359,7 @@ class RamModel(RamPreTrainedModel):
         # A configuration hands its attention implementation down: without it CLIP's own choice would be lost.
         settings["attn_implementation"] = clip.config._attn_implementation
         model = cls(RamConfig(clip_config=clip.config, **settings), clip=clip)
-        for layer in model.ladder.values():
-            nn.init.zeros_(layer.adapter.output_conv.weight)
+        _silence(model.ladder)
         with torch.no_grad():
             model.temperatures.global_temperature.copy_((-clip.logit_scale.float()).exp())
         device = clip.logit_scale.device
@@ -368,6 +370,8 @@ class RamModel(RamPreTrainedModel):
 
     def add_learned_tokens(self, *, ladder_tokens: int = 8, prompt_tokens: int = 4) -> None:
         """Give a training-free model its ladder tokens and prompts, randomly initialised, for training.
+
+        Where it has no adapters it is given these too, in its last three vision layers. They begin by adding nothing.
 
         Args:
             ladder_tokens: number of tokens in each ladder layer; 0 for none.
@@ -383,14 +387,17 @@ class RamModel(RamPreTrainedModel):
             )
         config = copy.deepcopy(self.config)
         config.ladder_tokens, config.prompt_tokens = ladder_tokens, prompt_tokens
+        config.ladder_layers = config.ladder_layers or last_layers(config.vision_config.num_hidden_layers)
         config.validate_architecture()  # before anything changes
-        self.config.ladder_tokens, self.config.prompt_tokens = ladder_tokens, prompt_tokens
-        grown = RamModel(self.config, clip=self.clip)
+        grown = RamModel(config, clip=self.clip)
+        _silence(grown.ladder)
         for index, layer in self.ladder.items():
-            layer.tokens = grown.ladder[index].tokens
-            if layer.tokens is not None:
-                layer.to(device=self.device, dtype=self.dtype)
-        self.prompts = grown.prompts.to(device=self.device, dtype=self.dtype)
+            grown.ladder[index].adapter = layer.adapter  # what was there stays
+        for part in (grown.ladder, grown.prompts):
+            part.to(device=self.device, dtype=self.dtype).train(self.training)
+        self.ladder, self.prompts = grown.ladder, grown.prompts
+        for field in ("ladder_layers", "ladder_tokens", "prompt_tokens"):
+            setattr(self.config, field, getattr(config, field))
 
     # --- labels -----------------------------------------------------------------------------------------------------
 
@@ -584,7 +591,7 @@ class RamModel(RamPreTrainedModel):
         streams = self.image_encoder.encode_below(
             self.clip, self.ladder, pixel_values, interpolate_pos_encoding, LayerRecord()
         )
-        return self._read_with_reference(streams, pixel_values)
+        return self._describe(self._encode_with_reference(streams, pixel_values))
 
     def score_stored(
         self,
@@ -640,12 +647,14 @@ class RamModel(RamPreTrainedModel):
             probabilities=probabilities,
         )
 
-    def _read_with_reference(self, streams: tuple[Tensor, Tensor], pixel_values: Tensor) -> ImageFeatures:
+    def _encode_with_reference(self, streams: tuple[Tensor, Tensor], pixel_values: Tensor) -> EncodedImages:
         reference = self._reference_features(pixel_values.device)
         grid = self.config.patch_grid(*pixel_values.shape[-2:])
-        encoded = self.image_encoder.encode(self.clip, self.ladder, streams, reference, grid, LayerRecord())
+        return self.image_encoder.encode(self.clip, self.ladder, streams, reference, grid, LayerRecord())
+
+    def _describe(self, encoded: EncodedImages) -> ImageFeatures:
         image_embeds, patch_embeds = (F.normalize(each.float(), dim=-1) for each in encoded[:2])
-        reference_embeds = F.normalize(reference.to(image_embeds.device).float(), dim=-1)
+        reference_embeds = F.normalize(self._reference_features(image_embeds.device).float(), dim=-1)
         scales = self._scales(image_embeds.device)
         compared = functools.partial(self._compared, scales=scales)
         return describe_images(image_embeds, patch_embeds, reference_embeds, self.config, scales, compared=compared)
@@ -782,9 +791,9 @@ class RamModel(RamPreTrainedModel):
             output_attentions: see [`get_image_features`] and [`get_text_features`].
             output_hidden_states: see there.
             output_probabilities: whether to compute probabilities beside the scores; by default where the model is
-                calibrated and in evaluation mode. The layers from the first ladder layer on then run twice, as
-                probabilities are read with the reference labels; [`encode_images`] and [`score_stored`] give them
-                alone.
+                calibrated and in evaluation mode. Of a model with adapters the layers from the first ladder layer on
+                then run twice, as probabilities are read with the reference labels; [`encode_images`] and
+                [`score_stored`] give them alone.
             return_dict: False for a tuple of what is not None.
 
         Returns:
@@ -846,8 +855,9 @@ class RamModel(RamPreTrainedModel):
                 loss = global_loss + local_loss
         probabilities = None
         if output_probabilities:
-            features = self._read_with_reference(streams, pixel_values)
-            probabilities = self.score_stored(features, label_features).probabilities
+            # Without adapters no patch depends on labels, and one encoding serves both.
+            of_reference = self._encode_with_reference(streams, pixel_values) if self.ladder else encoded
+            probabilities = self.score_stored(self._describe(of_reference), label_features).probabilities
         return RamOutput(
             loss=loss,
             scores=scores,
@@ -893,6 +903,12 @@ class RamModel(RamPreTrainedModel):
         names = ("global_temperature", "local_temperature")
         temperatures = (own_weight(self.temperatures, name).to(device).float() for name in names)
         return Scales(self._logit_scale(device), *temperatures)
+
+
+def _silence(ladder: nn.ModuleDict) -> None:
+    """Let adapters add nothing until they are trained."""
+    for layer in ladder.values():
+        nn.init.zeros_(layer.adapter.output_conv.weight)
 
 
 __all__ = ["RamModel", "RamOutput", "RamPreTrainedModel"]

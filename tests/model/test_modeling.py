@@ -870,7 +870,8 @@ def test_no_path_of_this_machine_is_saved(tiny_model, tmp_path, monkeypatch):
 
 def test_from_clip_in_a_subfolder(tiny_model, tmp_path):
     tiny_model.clip.save_pretrained(tmp_path / "tower")
-    assert RamModel.from_clip(tmp_path, subfolder="tower").config.ladder_layers == [2, 3, 4]
+    model = RamModel.from_clip(tmp_path, subfolder="tower")
+    assert torch.equal(model.clip.logit_scale, tiny_model.clip.logit_scale)
     with pytest.raises((ValueError, OSError), match=r"config\.json"):
         RamModel.from_clip(tmp_path)
 
@@ -894,6 +895,77 @@ def test_from_clip_saved_and_loaded_stays_the_same(tiny_model, pixel_values, lab
     assert torch.equal(scores_of(loaded, pixel_values, label_inputs).scores, expected)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"aggregation": "transport", "local_attention": "value"},
+        {"aggregate_similar": True, "repair_outliers": True},
+    ],
+)
+def test_what_would_add_nothing_is_left_out(tiny_model, pixel_values, label_inputs, fields):
+    """Scores and probabilities are to the bit those with adapters that were not trained."""
+    lean = RamModel.from_clip(tiny_model.clip, config=fields)
+    full = RamModel.from_clip(tiny_model.clip, config={**fields, "ladder_layers": None})
+    assert not lean.ladder
+    assert list(full.ladder) == ["2", "3", "4"]
+    weights = {"evidence_weights": [0.4, 0.02], "statistics_weights": [0.1] * 6, "bias": 0.0, "threshold": 0.5}
+    for model in (lean, full):
+        reference = torch.randn(5, 48, generator=torch.Generator().manual_seed(2))
+        model.set_reference_labels(["a", "b", "c", "d", "e"], reference)
+        model.config.calibration = weights
+    found, expected = (scores_of(model, pixel_values, label_inputs) for model in (lean, full))
+    for name in ("scores", "patch_embeds", "local_logits", "probabilities"):
+        assert torch.equal(found[name], expected[name]), name
+    assert torch.equal(found.vision_model_output.last_hidden_state, expected.vision_model_output.last_hidden_state)
+    with torch.no_grad():
+        stored = lean.score_stored(lean.encode_images(pixel_values), lean.get_label_features(**label_inputs))
+    assert torch.equal(stored.probabilities, found.probabilities)
+
+
+def test_without_adapters_no_layer_runs_twice(tiny_model, pixel_values, label_inputs):
+    model = RamModel.from_clip(tiny_model.clip)
+    model.set_reference_labels(["a", "b"], torch.randn(2, 48))
+    weights = {"evidence_weights": [1.0, 1.0], "statistics_weights": [0.0] * 6, "bias": 0.0, "threshold": 0.5}
+    model.config.calibration = weights
+    runs = []
+    for layer in model.clip.vision_model.encoder.layers:
+        layer.mlp.register_forward_hook(lambda module, inputs, output: runs.append(module))
+    assert scores_of(model, pixel_values, label_inputs).probabilities is not None
+    assert runs == [layer.mlp for layer in model.clip.vision_model.encoder.layers]
+
+
+def test_adapters_come_with_training(tiny_model, pixel_values, label_inputs, tmp_path):
+    """Also to a training-free model that was saved without any; they begin by adding nothing."""
+    model = RamModel.from_clip(tiny_model.clip)
+    expected = scores_of(model, pixel_values, label_inputs).scores
+    model.save_pretrained(tmp_path)
+    loaded = RamModel.from_pretrained(tmp_path)
+    assert not loaded.ladder
+    assert not loaded.tensors_not_loaded
+    loaded.add_learned_tokens(ladder_tokens=0, prompt_tokens=0)
+    assert loaded.config.ladder_layers == [2, 3, 4]
+    assert not any(module.training for module in loaded.modules())
+    assert torch.equal(scores_of(loaded, pixel_values, label_inputs).scores, expected)
+    loaded.train()(pixel_values, **label_inputs, labels=TARGETS).loss.backward()
+    assert all(layer.adapter.output_conv.weight.grad.any() for layer in loaded.ladder.values())
+
+
+def test_adapters_that_are_there_stay(tiny_model):
+    model = RamModel.from_clip(tiny_model.clip, config={"ladder_layers": [4]})
+    torch.nn.init.normal_(model.ladder["4"].adapter.output_conv.weight)
+    adapter = {name: tensor.clone() for name, tensor in model.ladder["4"].adapter.state_dict().items()}
+    model.add_learned_tokens(ladder_tokens=2)
+    assert list(model.ladder) == ["4"]
+    assert model.ladder["4"].tokens.shape == (2, 64)
+    assert all(torch.equal(tensor, adapter[name]) for name, tensor in model.ladder["4"].adapter.state_dict().items())
+
+
+def test_ladder_tokens_that_are_asked_for_are_not_left_out(tiny_model):
+    model = RamModel.from_clip(tiny_model.clip, config={"ladder_tokens": 2})
+    assert model.ladder["4"].tokens.shape == (2, 64)
+
+
 def test_learned_tokens_come_with_training(tiny_model, pixel_values, label_inputs, tmp_path):
     model = RamModel.from_clip(tiny_model.clip)
     assert not model.prompts
@@ -901,14 +973,14 @@ def test_learned_tokens_come_with_training(tiny_model, pixel_values, label_input
     assert model.ladder["4"].tokens.shape == (5, 64)
     assert model.prompts["3"].tokens.shape == (3, 32)
     assert not any(p.requires_grad for p in model.clip.parameters())
-    assert not model.ladder["4"].adapter.output_conv.weight.any()  # what was there stays
+    assert not model.ladder["4"].adapter.output_conv.weight.any()
     expected = scores_of(model, pixel_values, label_inputs).scores
     model.save_pretrained(tmp_path)
     assert torch.equal(scores_of(RamModel.from_pretrained(tmp_path), pixel_values, label_inputs).scores, expected)
     fresh = RamModel.from_clip(tiny_model.clip)
     with pytest.raises(ValueError, match="`prompt_tokens` must be between 0 and 75, got 90"):
         fresh.add_learned_tokens(prompt_tokens=90)
-    assert fresh.config.prompt_tokens == 0
+    assert (fresh.config.prompt_tokens, fresh.config.ladder_layers) == (0, [])
     with pytest.raises(ValueError, match="5 ladder tokens and 3 prompts already"):
         model.add_learned_tokens()
 

@@ -480,3 +480,5 @@ def test_training_on_drops_reference_and_calibration_of_before(options, tmp_path
     after = RamModel.from_pretrained(options["output_dir"])
     assert after.config.reference_labels == options["seen_labels"]
     assert after.config.calibration is None
+    assert all(layer.adapter.output_conv.weight.any() for layer in after.ladder.values())  # there were none before
+    assert list(after.ladder) == ["2", "3", "4"]
