@@ -25,7 +25,7 @@ from ram_hf.pretraining.photo_schedule import constant_then_decay
 from ram_hf.pretraining.photo_student import LOSSES, PhotoStudent, distillation_losses
 from ram_hf.pretraining.photo_views import draw_views, epoch_rows
 from ram_hf.pretraining.photographs import decode_photographs, open_photographs
-from ram_hf.pretraining.small_clip import make_clip, make_processor, read_sizes, save_clip
+from ram_hf.pretraining.small_clip import make_clip, make_processor, open_clip, read_sizes, save_clip
 from ram_hf.pretraining.teacher import compute_teacher_features, open_teacher_features
 from tests.pretraining.drawn_photographs import EXACT, ColourTeacher, write_files, write_words
 
@@ -413,6 +413,14 @@ def test_the_shipped_configuration_is_read_and_options_go_before_it(monkeypatch,
     assert arguments.stages[-1]["image_size"] == arguments.sizes["image_size"]
     assert arguments.start_from is None
     assert capsys.readouterr().out == "mAP 0.500\n"
+
+
+def test_the_shipped_configuration_can_begin_with_the_model_of_the_package():
+    sizes = yaml.safe_load(Path("configs/ram_photo/clip.yaml").read_text())["sizes"]
+    clip, tokenizer = open_clip("ram-photo", read_sizes(sizes))
+    assert clip.training
+    assert all(value.requires_grad and value.dtype == torch.float32 for value in clip.parameters())
+    assert len(tokenizer) == clip.config.text_config.vocab_size
 
 
 def test_the_configuration_of_open_sources_differs_in_what_they_lack():
