@@ -16,7 +16,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig
 
 from ram_hf import RamModel
-from ram_hf.model.refine import refine_scores
+from ram_hf.model.refine import look_again
 from ram_hf.pretrained import load_model
 
 VIT_B_16 = {
@@ -104,13 +104,21 @@ def main() -> None:
     @torch.no_grad()
     def untrained(num_refined: int = 0) -> int:
         """How many crops were looked at."""
+        num_crops = 0
+
+        def score_crops(crops: torch.Tensor) -> torch.Tensor:
+            nonlocal num_crops
+            num_crops += len(crops)
+            return training_free(crops, label_features=features).scores
+
         training_free.eval()
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            output = training_free(pixels, label_features=features, output_transport_plan=num_refined > 0)
-            if not num_refined:
-                return 0
-            refined = refine_scores(training_free, pixels, features, output, num_labels=num_refined)
-            return int((refined != output.scores).sum())
+            found = training_free(pixels, label_features=features, output_transport_plan=num_refined > 0)
+            if num_refined:
+                grid = training_free.config.patch_grid()
+                options = {"grid": grid, "num_labels": num_refined, "score_crops": score_crops}
+                look_again(pixels, found.scores, found.transport_plan, **options)
+        return num_crops
 
     def training_step(num_labels: int) -> Callable[[], None]:
         input_ids = label_ids(text, num_labels, arguments.words).to(device)
