@@ -44,8 +44,8 @@ examples:
       --output models/mine
   ram-hf tag ~/Pictures --model models/mine --labels-file labels.txt
 
-A label is known again by how it is encoded: tag with the same names and the same
---prompt-template.
+A label is known again by how it is encoded: tag with the same names. A
+--prompt-template becomes the model's own, so that it need not be said again.
 """
 
 
@@ -157,6 +157,8 @@ def _adapt(args: argparse.Namespace, vocabulary: "Vocabulary", paths: Sequence[s
 
     model, processor = load_quietly(args.model)
     unused = copy.deepcopy(processor)  # use leaves its padding in a tokenizer
+    if args.prompt_template is not None:
+        unused.label_template = args.prompt_template
     run_mark = fingerprint_of_run(
         feature_fingerprint(model, processor),
         vocabulary.candidates,
