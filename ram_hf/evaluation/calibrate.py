@@ -38,6 +38,7 @@ def calibrate(
     rows: DatasetSpec,
     *,
     labels: LabelList = (),
+    label_template: str | Sequence[str] | None = None,
     reference: LabelList | None = None,
     output: str | os.PathLike[str] | None = None,
     folds: int = 5,
@@ -54,6 +55,8 @@ def calibrate(
         model: a RAM or a CLIP (training-free), Hub id or folder.
         rows: to fit to; the probabilities are right for images like these.
         labels: to fit by; without them all labels that the dataset's features know.
+        label_template: sentence around a label, or several, or a set's name, which becomes that of the processor that
+            is written; None for its own.
         reference: labels that images are read with. Without them those that the model has already; else those that it
             was trained on, or, of one without training, [`COMMON_NOUNS`].
         output: folder to write the calibrated model to, new or empty; without it the folder `model` itself changes.
@@ -86,9 +89,11 @@ def calibrate(
         if (counted := rows.counted_before(label_set.names)) is not None:
             refuse_nothing(counted, purpose="calibrate by")  # before minutes of work
         ram, processor = load_model(model)
+        if label_template is not None:
+            processor.label_template = label_template
         unused = copy.deepcopy(processor)  # use leaves its padding in a tokenizer
         ram.to(_device())
-        full = _reference(ram, processor, model, reference, label_set)
+        full = _reference(ram, processor, model, reference, label_set, keeps_features=label_template is None)
         census = LabelCensus(label_set.names)
         passed_over: list[str] = []
         batches = evaluation_batches(
@@ -141,12 +146,21 @@ def _label_set(labels: LabelList, reader: RowReader) -> LabelSet:
 
 
 def _reference(
-    ram: RamModel, processor: RamProcessor, model: str, wanted: LabelList | None, label_set: LabelSet
+    ram: RamModel,
+    processor: RamProcessor,
+    model: str,
+    wanted: LabelList | None,
+    label_set: LabelSet,
+    *,
+    keeps_features: bool,
 ) -> Reference:
+    """Reference labels; with `keeps_features` those that the model has are of the right sentences already."""
     if wanted is not None:
         names: Sequence[str] = LabelSet.from_options(wanted).names
     elif ram.reference is not None:
-        return Reference(list(ram.config.reference_labels or ()), ram.reference.features.clone())
+        names = list(ram.config.reference_labels or ())
+        if keeps_features:
+            return Reference(names, ram.reference.features.clone())
     elif not ram.config.ladder_tokens and not ram.config.prompt_tokens:  # without training
         names = COMMON_NOUNS
     else:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ..option_types import path, path_or_id, whole_number
+from ..prompt_option import add_prompt_template_argument
 from .dataset_options import add_dataset_arguments, dataset_spec
 
 _COMMON_NOUNS = "common-nouns"
@@ -15,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Give a model probabilities: fit them to pictures whose labels are known, with labels left out of the "
         "model's reference labels in turn, so that they hold for labels that it was never trained on. Writes the "
-        "calibrated model, with thresholds and a reliability diagram, in place or to another folder."
+        "calibrated model, with thresholds and a reliability diagram, in place or to another folder. Probabilities "
+        "are of labels in the sentences that they were fitted with: those of --prompt-template become the model's own."
     )
     parser.add_argument(
         "model", metavar="MODEL", type=path_or_id, help="a RAM or a CLIP (training-free), Hub id or folder"
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FOLDER", type=path, help="write here (default: MODEL itself, a folder)")
     parser.add_argument("--folds", type=whole_number(2), default=5, metavar="N", help="turns of labels (default: 5)")
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="S", help="deals labels (default: 0)")
+    add_prompt_template_argument(parser)
     parser.add_argument("--split", default="train", help="split to fit to (default: train)")
     add_dataset_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -56,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         args.model,
         spec,
         labels=args.labels or (),
+        label_template=args.prompt_template,
         reference=COMMON_NOUNS if args.reference == Path(_COMMON_NOUNS) else args.reference,
         output=args.output,
         folds=args.folds,

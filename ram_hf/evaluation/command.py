@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from .by_name import evaluate
-    from .report_file import write_report
+    from .report_file import report_content, write_report
 
     spec = dataset_spec(args, boxes_column=args.boxes_column)
     report = evaluate(
@@ -90,13 +90,14 @@ def _evaluate(args: argparse.Namespace) -> None:
     if report is None:  # another process speaks
         return
     sys.stdout.write(report.to_table(per_label=args.per_label) + "\n")
+    content = report_content(report, spec, label_template=args.prompt_template, refine=args.refine)
     if args.json is not None:
-        write_report(args.json, report, spec)
+        write_report(args.json, content)
     if args.push:
         from ..uploads import tell_on_stderr
         from .pushed_results import push_results
 
-        sys.stderr.write(f"{push_results(report, spec, args.push, create_pr=args.create_pr, tell=tell_on_stderr)}\n")
+        sys.stderr.write(f"{push_results(content, args.push, create_pr=args.create_pr, tell=tell_on_stderr)}\n")
 
 
 __all__ = ["add_arguments", "run"]

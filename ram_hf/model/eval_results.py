@@ -15,6 +15,8 @@ _COLUMNS = {"ZSL ": "unseen labels (ZSL)", "GZSL ": "seen + unseen labels (GZSL)
 _MEANS = {"O": "overall", "C": "per label"}
 _KINDS = {"P": "precision", "R": "recall", "F1": "f1"}
 _TOP_K = re.compile(r"([OC])(P|R|F1)@(\d+)")
+# What may have been asked for, in "evaluated" of a report and in the arguments of a metric.
+PROMPT_TEMPLATE, REFINE = "prompt_template", "refine"
 _DIGITS = 4
 _NAMELESS = "a data set that is not on the Hub"
 
@@ -24,12 +26,14 @@ def results_of_report(report: Mapping[str, Any]) -> list[EvalResult]:
 
     Args:
         report: settings (`zsl`, `gzsl`, `plain`) with their metrics, as fractions, and under "evaluated" what they
-            are of: `dataset` (id on the Hub, or None), `config`, `split`, `revision`.
+            are of: `dataset` (id on the Hub, or None), `config`, `split`, `revision`; and `prompt_template` and
+            `refine` where they were asked for.
 
     Returns:
         One result a metric, named as in the report; empty where nothing could be measured.
     """
     about = report["evaluated"]
+    asked = {name: about[name] for name in (PROMPT_TEMPLATE, REFINE) if name in about}
     results = []
     for setting, prefix in _PREFIXES.items():
         for name, value in _metrics(report.get(setting) or {}).items():
@@ -47,7 +51,7 @@ def results_of_report(report: Mapping[str, Any]) -> list[EvalResult]:
                     metric_type=kind,
                     metric_name=f"{prefix}{name}",
                     metric_value=round(value, _DIGITS),
-                    metric_args={**arguments, "num_labels": len(report[setting]["labels"])},
+                    metric_args={**arguments, "num_labels": len(report[setting]["labels"]), **asked},
                 )
             )
     return results
@@ -101,6 +105,7 @@ def _table(results: Sequence[EvalResult]) -> str:
     parts = [first.dataset_config, first.dataset_split and f"split `{first.dataset_split}`"]
     parts += [first.dataset_revision and f"at `{first.dataset_revision}`"]
     parts += [f"{(first.dataset_args or {}).get('images', 0):,} images"]
+    parts += _asked(first.metric_args or {})
     name = first.dataset_name if first.dataset_name == _NAMELESS else f"[{first.dataset_name}]({_url(first)})"
     head = [f"{_COLUMNS[prefix]}, {size:,}" for prefix, size in sizes.items()]
     lines = [f"In percent, on {name}: {', '.join(part for part in parts if part)}.", ""]
@@ -111,8 +116,19 @@ def _table(results: Sequence[EvalResult]) -> str:
     return "\n".join(lines)
 
 
+def _asked(arguments: Mapping[str, Any]) -> list[str]:
+    """What differs from how the model is used where nothing is said, in words."""
+    words = []
+    if template := arguments.get(PROMPT_TEMPLATE):
+        sentences = [template] if isinstance(template, str) else template
+        words.append(f"labels in {' and '.join(f'`{each}`' for each in sentences)}")
+    if refine := arguments.get(REFINE):
+        words.append(f"`--refine {refine}`")
+    return words
+
+
 def _url(result: EvalResult) -> str:
     return f"https://huggingface.co/datasets/{result.dataset_type}"
 
 
-__all__ = ["TASK_TYPE", "merged_results", "results_of_report", "results_tables"]
+__all__ = ["PROMPT_TEMPLATE", "REFINE", "TASK_TYPE", "merged_results", "results_of_report", "results_tables"]

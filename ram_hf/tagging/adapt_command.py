@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from ..option_types import path, path_or_id, whole_number
 from ..prompt_option import add_prompt_template_argument
+from .picture_reading import add_exclude_argument, add_speed_arguments, progress_bar, read_pictures
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from ..model.modeling_ram import RamModel
     from ..model.processing_ram import RamProcessor
     from .adapt_state import AdaptState
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from .vocabulary import Vocabulary
 
 _SECONDS_BETWEEN_SAVES = 30  # what a killed run reads again at most
-_FEW = 8  # pictures, which need no bar
 _SHOWN = 20  # labels without patches that are named
 
 _DESCRIPTION = """\
@@ -44,8 +42,8 @@ examples:
       --output models/mine
   ram-hf tag ~/Pictures --model models/mine --labels-file labels.txt
 
-A label is known again by how it is encoded: tag with the same names and the same
---prompt-template.
+A label is known again by how it is encoded: tag with the same names. A
+--prompt-template becomes the model's own, so that it need not be said again.
 """
 
 
@@ -64,13 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="label names one a line, - for standard input; or .yaml, as `ram-hf tag` takes it",
     )
     parser.add_argument("--output", required=True, type=path, metavar="DIR", help="folder of the model; new or empty")
-    parser.add_argument(
-        "--exclude",
-        metavar="PATTERN",
-        action="append",
-        default=[],
-        help="leave out files and folders of this name or path below FOLDER; may be given more than once",
-    )
+    add_exclude_argument(parser, below="FOLDER")
     parser.add_argument(
         "--patches-per-label",
         type=whole_number(1),
@@ -79,14 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="patches that a label's looks are learned from, at most (default: 64)",
     )
     add_prompt_template_argument(parser)
-    parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, mps, ... (default: the fastest)")
-    parser.add_argument("--batch-size", type=whole_number(1), default=16, metavar="N", help="(default: 16)")
-    parser.add_argument(
-        "--workers",
-        type=whole_number(0),
-        metavar="N",
-        help="processes that decode; 0 decodes in this one (default: by the number of pictures and cores)",
-    )
+    add_speed_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -157,6 +142,8 @@ def _adapt(args: argparse.Namespace, vocabulary: "Vocabulary", paths: Sequence[s
 
     model, processor = load_quietly(args.model)
     unused = copy.deepcopy(processor)  # use leaves its padding in a tokenizer
+    if args.prompt_template is not None:
+        unused.label_template = args.prompt_template
     run_mark = fingerprint_of_run(
         feature_fingerprint(model, processor),
         vocabulary.candidates,
@@ -201,12 +188,10 @@ def _read(args: argparse.Namespace, reader: "PatchReader", state: "AdaptState", 
     """
     from ..interruption import stop_signals
     from .adapt_state import number_of
-    from .reader import num_workers_for, read_ahead
 
-    workers = num_workers_for(len(paths)) if args.workers is None else args.workers
-    read = read_ahead(paths, reader.square, workers=workers, ahead=3 * args.batch_size)
+    read = read_pictures(args, paths, reader.square)
     num_done, interrupted, saved = 0, False, time.monotonic()
-    with stop_signals() as stop_asked, closing(read), _progress_bar(len(state.done), len(paths)) as progress:
+    with stop_signals() as stop_asked, closing(read), progress_bar(len(paths), before=len(state.done)) as progress:
         while batch := list(itertools.islice(read, args.batch_size)):
             reader.add([image.pixels for image in batch if image.pixels is not None])
             state.failures += [(image.path, image.error) for image in batch if image.error is not None]
@@ -242,13 +227,6 @@ def _write(args: argparse.Namespace, model: "RamModel", processor: "RamProcessor
     source = os.fspath(split_revision(os.path.expanduser(args.model), None)[0])
     with whole_files(args.output) as unfinished:
         write_changed_model(unfinished, model, processor, source=source)
-
-
-def _progress_bar(number_before: int, number: int) -> "tqdm":
-    from tqdm import tqdm  # transformers needs it too
-
-    shows = sys.stderr.isatty() and number > _FEW
-    return tqdm(total=number_before + number, initial=number_before, unit=" pictures", disable=not shows)
 
 
 def _tell(args: argparse.Namespace, reader: "PatchReader", state: "AdaptState", *, was_calibrated: bool) -> None:

@@ -13,19 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..model.bundled import DEFAULT_MODEL
 from ..option_types import path, path_or_id, whole_number
 from ..prompt_option import add_prompt_template_argument
+from .picture_reading import add_exclude_argument, add_speed_arguments, progress_bar, read_pictures
 from .score_options import add_score_arguments, scoring_of
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from .outputs import Output, TaggedImage, TagOptions
     from .paths import FoundImages
     from .reader import ReadImage
     from .stored_images import StoredImage, StoredImages
     from .tagger import Tagger
     from .vocabulary import Vocabulary
-
-_FEW = 8  # pictures, which need no bar
 
 _DESCRIPTION = """\
 Tag pictures with any list of label names.
@@ -60,14 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s PATHS... --labels 'dog, red car' | --labels-file FILE [options]"
     parser.add_argument("paths", metavar="PATHS", nargs="+", help="files, folders, globs, or - for a list")
 
-    parser.add_argument(
-        "--exclude",
-        metavar="PATTERN",
-        action="append",
-        default=[],
-        help="leave out files and folders of this name or path below PATHS, as '*_edited.jpg' or 'old/*'; may be "
-        "given more than once",
-    )
+    add_exclude_argument(parser, below="PATHS")
 
     tags = parser.add_argument_group("tags")
     labels = tags.add_mutually_exclusive_group(required=True)
@@ -131,15 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     outputs.add_argument("--strict", action="store_true", help="exit with 1 when a picture could not be read")
 
-    speed = parser.add_argument_group("speed")
-    speed.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, mps, ... (default: the fastest)")
-    speed.add_argument("--batch-size", type=whole_number(1), default=16, metavar="N", help="(default: 16)")
-    speed.add_argument(
-        "--workers",
-        type=whole_number(0),
-        metavar="N",
-        help="processes that decode; 0 decodes in this one (default: by the number of pictures and cores)",
-    )
+    add_speed_arguments(parser.add_argument_group("speed"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -301,7 +283,10 @@ def _tag(
         if tagger.model.visual_classifier is not None:
             sys.stderr.write(f"{_adapted_labels(tagger)}\n")
         read = _read(args, tagger, work.paths, stored)
-        with stop_signals() as stop_asked, closing(read), _progress_bar(args, work) as progress:
+        bar = progress_bar(
+            len(work.paths), before=-work.num_again, shows=not (_prints_table(args) and sys.stdout.isatty())
+        )
+        with stop_signals() as stop_asked, closing(read), bar as progress:
             while batch := list(itertools.islice(read, args.batch_size)):
                 if args.strict_pictures:
                     batch = [_refused_if_damaged(image) for image in batch]  # type: ignore[arg-type]
@@ -341,13 +326,10 @@ def _refused_if_damaged(image: "ReadImage") -> "ReadImage":
 def _read(
     args: argparse.Namespace, tagger: "Tagger", paths: Sequence[str], stored: "StoredImages | None"
 ) -> "Generator[ReadImage | StoredImage, None, None]":
-    from .reader import read_ahead
-
     if stored is not None:
         yield from stored.read(paths)
     else:
-        workers = _num_workers(args, len(paths))
-        yield from read_ahead(paths, tagger.square, workers=workers, ahead=3 * args.batch_size)
+        yield from read_pictures(args, paths, tagger.square)
 
 
 def _tag_batch(tagger: "Tagger", batch: Sequence[Any], stored: "StoredImages | None") -> Sequence["TaggedImage"]:
@@ -417,19 +399,6 @@ def _make_sidecars(args: argparse.Namespace, options: "TagOptions", paths: Seque
     if args.sidecar == "txt":
         return TextSidecars(paths, options)
     return XmpSidecars(paths, options, name=args.sidecar_name or "extension", resume=args.resume)
-
-
-def _num_workers(args: argparse.Namespace, num_images: int) -> int:
-    from .reader import num_workers_for
-
-    return num_workers_for(num_images) if args.workers is None else args.workers
-
-
-def _progress_bar(args: argparse.Namespace, work: _Work) -> "tqdm":
-    from tqdm import tqdm  # transformers needs it too
-
-    shows = sys.stderr.isatty() and len(work.paths) > _FEW and not (_prints_table(args) and sys.stdout.isatty())
-    return tqdm(total=len(work.paths) - work.num_again, initial=-work.num_again, unit=" pictures", disable=not shows)
 
 
 def _prints_table(args: argparse.Namespace) -> bool:

@@ -36,6 +36,9 @@ class FeatureEncoder:
         device: where to compute.
         basis: of the sketches, where the index has one; see [`sketch_basis`].
 
+    Attributes:
+        square: what images must be squashed to.
+
     Raises:
         ValueError: when the processor crops images, or the model has no reference labels.
     """
@@ -48,8 +51,7 @@ class FeatureEncoder:
         device: str | torch.device = "cpu",
         basis: np.ndarray | None = None,
     ):
-        if not processor.squash:
-            raise ValueError("The processor of this model crops pictures; indexing files needs `squash=True`.")
+        self.square = SquareSize.of(processor)
         if model.reference is None:
             raise ValueError(
                 "This model has no reference labels, which pictures are read with before anybody asks for a label: "
@@ -62,12 +64,6 @@ class FeatureEncoder:
             references = F.normalize(model.reference.features.float(), dim=-1)
             basis = sketch_basis(references, min(SKETCH_WIDTH, references.shape[1])).numpy()
         self.basis = basis
-
-    @property
-    def square(self) -> SquareSize:
-        """What images must be squashed to."""
-        settings = self.processor.image_processor
-        return SquareSize(settings.size["height"], int(settings.resample))
 
     @torch.inference_mode()
     def __call__(self, pixels: Sequence[np.ndarray]) -> StoredFeatures:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from ..model.bundled import DEFAULT_MODEL
 from ..option_types import path, path_or_id, whole_number
+from .picture_reading import add_exclude_argument, add_speed_arguments, progress_bar, read_pictures
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from .feature_encoder import FeatureEncoder
     from .index import IndexDescription, IndexedImage, IndexWriter
     from .index_changes import Changes, FoundFile
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _SHARD_BYTES = 2**25  # what a killed run computes again at most, and a rewritten shard costs
 _LARGEST_SHARD = 4096
-_FEW = 8  # pictures, which need no bar
 
 _DESCRIPTION = """\
 Encode the pictures of folders once. `ram-hf search INDEX "red car"` and `ram-hf tag
@@ -52,13 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folders", metavar="FOLDER", nargs="+", type=path, help="folders, searched with all below them"
     )
     parser.add_argument("--output", required=True, type=path, metavar="INDEX", help="folder of the index")
-    parser.add_argument(
-        "--exclude",
-        metavar="PATTERN",
-        action="append",
-        default=[],
-        help="leave out files and folders of this name or path below FOLDER; may be given more than once",
-    )
+    add_exclude_argument(parser, below="FOLDER")
     parser.add_argument(
         "--model",
         type=path_or_id,
@@ -71,16 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep the whole picture's features alone: a fiftieth of the size; small things are found less well",
     )
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a picture cannot be read")
-    parser.add_argument(
-        "--device", default="auto", metavar="DEVICE", help="cpu, cuda, ... (default: the best there is)"
-    )
-    parser.add_argument("--batch-size", type=whole_number(1), default=16, metavar="N", help="(default: 16)")
-    parser.add_argument(
-        "--workers",
-        type=whole_number(0),
-        metavar="N",
-        help="processes that decode; 0 decodes in this one (default: by the number of pictures and cores)",
-    )
+    add_speed_arguments(parser)
     parser.add_argument(
         "--shard-size",
         type=whole_number(1),
@@ -201,16 +184,11 @@ def _with_mended(
     files: Sequence["FoundFile"],
 ) -> "Changes":
     """Also encode what could not be read before, and now can though it did not change: a permission was given."""
-    from .reader import read_ahead
-
     at = {file.place: file for file in files}
     broken = [number for number, image in enumerate(indexed) if image.error and changes.places[number] in at]
     again = [at[changes.places[number]] for number in broken]  # type: ignore[index]
     places, todo = list(changes.places), list(changes.todo)
-    workers = _num_workers(args, len(again))
-    with closing(
-        read_ahead([file.path for file in again], square, workers=workers, ahead=3 * args.batch_size)
-    ) as read:
+    with closing(read_pictures(args, [file.path for file in again], square)) as read:
         for number, file, image in zip(broken, again, read, strict=True):
             if image.error is None:
                 places[number] = None
@@ -228,15 +206,12 @@ def _encode(
     """
     from ..interruption import stop_signals
     from .index import IndexWriter
-    from .reader import read_ahead
 
     todo, failures, num_done, interrupted = changes.todo, [], 0, False
-    workers = _num_workers(args, len(todo))
     shard_size = args.shard_size or _shard_size(description, args.batch_size)
     writer = IndexWriter(args.output, description, shard_size=shard_size)
-    paths = [file.path for file in todo]
-    read = read_ahead(paths, encoder.square, workers=workers, ahead=3 * args.batch_size)
-    with stop_signals() as stop_asked, closing(read), _progress_bar(len(todo)) as progress:
+    read = read_pictures(args, [file.path for file in todo], encoder.square)
+    with stop_signals() as stop_asked, closing(read), progress_bar(len(todo)) as progress:
         while batch := list(itertools.islice(read, args.batch_size)):
             _add(writer, encoder, todo[num_done : num_done + len(batch)], batch)
             failures += [(image.path, image.error) for image in batch if image.error is not None]
@@ -268,18 +243,6 @@ def _shard_size(description: "IndexDescription", batch_size: int) -> int:
     """Whole batches, so that a run that is killed and goes on computes in the batches of an undisturbed one."""
     most = min(_SHARD_BYTES // description.bytes_per_image, _LARGEST_SHARD)
     return max(most // batch_size, 1) * batch_size
-
-
-def _num_workers(args: argparse.Namespace, num_images: int) -> int:
-    from .reader import num_workers_for
-
-    return num_workers_for(num_images) if args.workers is None else args.workers
-
-
-def _progress_bar(number: int) -> "tqdm":
-    from tqdm import tqdm  # transformers needs it too
-
-    return tqdm(total=number, unit=" pictures", disable=not sys.stderr.isatty() or number <= _FEW)
 
 
 def _tell(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..model.bundled import DEFAULT_MODEL
 from ..option_types import path, path_or_id, share, whole_number
 from ..prompt_option import add_prompt_template_argument
+from .picture_reading import add_batch_arguments
 from .score_options import add_score_arguments, scoring_of
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--top-k", type=whole_number(1), metavar="N", help="as `ram-hf tag` takes it")
     add_score_arguments(check)
     add_prompt_template_argument(check)
-    check.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, mps, ... (default: the fastest)")
-    check.add_argument("--batch-size", type=whole_number(1), default=16, metavar="N", help="(default: 16)")
+    add_batch_arguments(check)
     check.add_argument(
         "--show", type=whole_number(1), default=_SHOWN, metavar="N", help=f"so many of a kind (default: {_SHOWN})"
     )

@@ -25,6 +25,9 @@ class PatchReader:
         kept: by an earlier reader, to go on from.
         device: where to compute.
 
+    Attributes:
+        square: what images must be squashed to.
+
     Raises:
         ValueError: when the processor crops images, or a label does not fit the model.
     """
@@ -40,20 +43,13 @@ class PatchReader:
         kept: KeptPatches | None = None,
         device: str | torch.device = "cpu",
     ):
-        if not processor.squash:
-            raise ValueError("The processor of this model crops pictures; reading files needs `squash=True`.")
+        self.square = SquareSize.of(processor)
         self.model = model.to(device).eval()
         self.processor = processor
         self.names = [*(label.name for label in vocabulary.matched), *vocabulary.background]
         # Not an inference tensor: it is saved with the model.
         self._label_features = candidate_features(model, processor, vocabulary, label_template).clone()
         self._collector = model.collect_patches(self._label_features, patches_per_label=patches_per_label, kept=kept)
-
-    @property
-    def square(self) -> SquareSize:
-        """What images must be squashed to."""
-        settings = self.processor.image_processor
-        return SquareSize(settings.size["height"], int(settings.resample))
 
     @torch.no_grad()
     def add(self, pixels: Sequence[np.ndarray]) -> None:

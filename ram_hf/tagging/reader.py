@@ -15,13 +15,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ..model.image_decoding import decode_image, size_in_header
 from ..model.pixels import squash
+
+if TYPE_CHECKING:
+    from ..model.processing_ram import RamProcessor
 
 _JPEG_START = b"\xff\xd8"
 MAX_SECONDS = 120  # of one picture, in a worker process
@@ -36,6 +39,18 @@ class SquareSize(NamedTuple):
 
     side: int
     resample: int = Image.Resampling.BICUBIC
+
+    @classmethod
+    def of(cls, processor: "RamProcessor") -> "SquareSize":
+        """What a model's processor makes of pictures.
+
+        Raises:
+            ValueError: when it crops them instead of squashing them.
+        """
+        if not processor.squash:
+            raise ValueError("The processor of this model crops pictures; reading files needs `squash=True`.")
+        settings = processor.image_processor
+        return cls(settings.size["height"], int(settings.resample))
 
 
 class ReadImage(NamedTuple):

@@ -38,6 +38,9 @@ class Tagger:
         device: where to compute.
         with_heat_maps: say also where each tag is.
 
+    Attributes:
+        square: what pictures must be squashed to.
+
     Raises:
         ValueError: when the processor crops pictures instead of squashing them, a label does not fit the model, or
             probabilities are to be refined.
@@ -58,8 +61,7 @@ class Tagger:
         device: str | torch.device = "cpu",
         with_heat_maps: bool = False,
     ):
-        if not processor.squash:
-            raise ValueError("The processor of this model crops pictures; tagging files needs `squash=True`.")
+        self.square = SquareSize.of(processor)
         self.model = model.to(device).eval()
         self.processor = processor
         self.vocabulary = vocabulary
@@ -74,12 +76,6 @@ class Tagger:
             calibration = model.calibration
             self._shift = calibration.prior_shift(expected_labels, len(vocabulary.matched))
         self._label_features = candidate_features(model, processor, vocabulary, label_template)
-
-    @property
-    def square(self) -> SquareSize:
-        """What pictures must be squashed to."""
-        settings = self.processor.image_processor
-        return SquareSize(settings.size["height"], int(settings.resample))
 
     @property
     def is_adapted(self) -> list[bool]:

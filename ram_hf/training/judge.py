@@ -10,7 +10,7 @@ from ..data.label_census import refuse_nothing
 from ..data.label_set import LabelSet
 from ..evaluation.dataset import evaluate_on_dataset, metric_names
 from ..evaluation.report import EvaluationReport
-from ..evaluation.report_file import write_report
+from ..evaluation.report_file import report_content, write_report
 from .arguments import RamTrainingArguments
 from .averaged_model import AveragedModel
 from .logbook import Logbook
@@ -95,7 +95,7 @@ class Judge:
     def write(self, report: EvaluationReport, folder: Path, accelerator: Accelerator) -> None:
         """Write what was found into the folder of the model that was judged."""
         if self._rows is not None and accelerator.is_main_process:
-            write_report(folder / REPORT_FILE, report, self._rows)
+            write_report(folder / REPORT_FILE, report_content(report, self._rows))
 
     def _write_best(
         self, report: EvaluationReport, averaged: AveragedModel, progress: Progress, accelerator: Accelerator

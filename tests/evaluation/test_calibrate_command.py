@@ -151,6 +151,21 @@ def test_its_own_reference_stays_and_another_can_be_given(run, folder, tmp_path)
     assert RamModel.from_pretrained(folder).config.reference_labels == ["sky", "mouse"]
 
 
+def test_sentences_that_are_given_become_the_models_own(run, folder):
+    assert run(folder)[0] == 0
+    by_default = RamModel.from_pretrained(folder).config.calibration
+    assert run(folder, "--prompt-template", "openai-7")[0] == 0
+    model, processor = RamModel.from_pretrained(folder), RamProcessor.from_pretrained(folder)
+    assert processor.label_template == ["openai-7"]
+    assert model.config.calibration != by_default
+    with torch.no_grad():
+        inputs = processor(labels=["red", "green", "a house"], label_template="openai-7")
+        assert torch.equal(model.reference.features, model.get_label_features(**inputs))  # encoded anew
+    first = contents(folder)
+    assert run(folder)[0] == 0
+    assert contents(folder) == first
+
+
 def test_a_clip_is_read_with_common_nouns_and_written_elsewhere(run, tiny_model, tiny_processor, tmp_path):
     tiny_model.clip.save_pretrained(tmp_path / "clip")
     tiny_processor.save_pretrained(tmp_path / "clip")

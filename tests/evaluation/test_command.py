@@ -50,6 +50,9 @@ def model(tmp_path_factory, tiny_processor):
     return folder
 
 
+ABOUT = {"dataset", "config", "split", "revision"}
+
+
 @pytest.fixture
 def run(model, images, tmp_path, capsys):
     """Evaluates, and returns status, standard output and what was said besides."""
@@ -80,15 +83,21 @@ def test_other_templates_give_other_scores(run, images, tmp_path):
         return [label["average_precision"] for label in report["plain"]["labels"]]
 
     plain = judged()
+    assert json.loads((tmp_path / "report.json").read_text())["evaluated"].keys() == ABOUT
     assert judged("--prompt-template", "photo") == plain
     assert judged("--prompt-template", "openai-7", "--prompt-template", "{label}!") != plain
+    about = json.loads((tmp_path / "report.json").read_text())["evaluated"]
+    assert about["prompt_template"] == ["openai-7", "{label}!"]
+    assert about.keys() == {*ABOUT, "prompt_template"}
 
 
 def test_the_best_labels_are_judged_again(run, images, tmp_path):
     dataset = write_rows(tmp_path / "data", images)
-    tables = [run(*options, labels=("dog", "cat", "sun"), dataset=dataset) for options in ((), ("--refine", 2))]
+    options = ("--json", tmp_path / "report.json")
+    tables = [run(*options, *more, labels=("dog", "cat", "sun"), dataset=dataset) for more in ((), ("--refine", 2))]
     assert [status for status, *_ in tables] == [0, 0]
     assert tables[0][1] != tables[1][1]
+    assert json.loads((tmp_path / "report.json").read_text())["evaluated"]["refine"] == 2
 
 
 def with_weights(change):

@@ -181,6 +181,16 @@ def test_new_results_take_the_place_of_old_ones_on_the_same_rows(card):
     assert len(plain.data.eval_results) == 2 * before
 
 
+def test_what_was_asked_for_is_said_with_the_results(card):
+    report = make_report(split="winter")
+    report["evaluated"] |= {"prompt_template": ["openai-7", "{label}!"], "refine": 3}
+    renewed = with_results(card, results_of_report(report), "me/ram-street")
+    lines = [line for line in generated_part(renewed).splitlines() if line.startswith("In percent")]
+    assert [("labels in `openai-7` and `{label}!`, `--refine 3`." in line) for line in lines] == [False, True]
+    read = read_card(str(renewed), "card").data.eval_results[-1]
+    assert (read.metric_args["prompt_template"], read.metric_args["refine"]) == (["openai-7", "{label}!"], 3)
+
+
 def test_rows_without_a_name_are_told_apart_by_what_they_hold():
     here, there = make_report(dataset=None), make_report(dataset=None)
     there["gzsl"]["labels"] = [{"name": "cat", "num_positives": 3, "average_precision": 0.5}]

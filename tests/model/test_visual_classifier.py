@@ -128,7 +128,7 @@ def test_the_fit_is_the_equations_written_plainly():
     raw = {label: (p[j == label, None] * h[j == label]).sum(0) / p[j == label].sum() for label in seen}
     deviations = h - np.stack([raw[label] for label in j])
     covariance = deviations.T @ deviations / (len(h) - 1)
-    precision = 0.05 * np.linalg.inv(covariance + np.trace(covariance) / (len(h) - 1) * np.eye(WIDTH))
+    precision = 0.01 * np.linalg.inv(covariance + np.trace(covariance) / (len(h) - 1) * np.eye(WIDTH))
     x = t[seen] - t[seen].mean(0)
     y = np.stack([raw[label] for label in seen])
     mean, y = y.mean(0), y - y.mean(0)

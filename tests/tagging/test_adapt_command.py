@@ -99,6 +99,15 @@ def test_pipeline_tag_and_evaluate_take_it(adapt, folder, model_folder, capsys):
         torch.testing.assert_close(torch.tensor([found[name] for name in labels]), expected, rtol=1e-2, atol=1e-4)
 
 
+def test_sentences_that_are_given_become_the_models_own(adapt, folder, capsys):
+    status, _, said = adapt("--prompt-template", "{label}, seen at night")
+    assert status == 0, said
+    assert RamProcessor.from_pretrained(folder / "out").label_template == ["{label}, seen at night"]
+    options = ["--labels", ",".join(LABELS), "--model", str(folder / "out"), "--workers", "0"]
+    assert cli.main(["tag", str(folder / "photos" / "0000.jpg"), *options]) == 0
+    assert "4 of the 4 labels are known by their looks" in capsys.readouterr().err
+
+
 def test_a_clip_becomes_a_training_free_model_that_is_adapted(adapt, folder, tiny_model, tiny_processor):
     for part in (tiny_model.clip, tiny_processor):
         part.save_pretrained(folder / "clip")
