@@ -90,7 +90,7 @@ def calibrate(
             refuse_nothing(counted, purpose="calibrate by")  # before minutes of work
         ram, processor = load_model(model)
         if label_template is not None:
-            processor.label_template = label_template
+            processor.label_template = label_template if isinstance(label_template, str) else list(label_template)
         unused = copy.deepcopy(processor)  # use leaves its padding in a tokenizer
         ram.to(_device())
         full = _reference(ram, processor, model, reference, label_set, keeps_features=label_template is None)

@@ -63,8 +63,10 @@ def merged_results(old: Iterable[EvalResult], new: Iterable[EvalResult]) -> list
 
 
 def results_tables(results: Sequence[EvalResult]) -> str:
-    """Markdown: for each data set, and what was asked of it, a table in percent, with a line for each metric and a
-    column for each setting."""
+    """Markdown: for each data set a table in percent, a line for each metric, a column for each setting.
+
+    Results of which other things were asked, of the same data set, stand in a table of their own.
+    """
     by_dataset: dict[tuple, list[EvalResult]] = {}
     for result in results:
         if result.task_name == _TASK_NAME:

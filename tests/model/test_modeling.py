@@ -364,7 +364,7 @@ def test_loss_is_that_of_the_plain_equations(tiny_model, pixel_values, label_inp
     teacher = RamModel.from_clip(tiny_model.clip, config={"local_attention": "value"})
     with torch.no_grad():
         teacher_labels = F.normalize(teacher.get_label_features(**label_inputs), dim=-1)
-        # Any labels do: without adapters the patches do not read them; the inert adapter adds zero.
+        # Any labels do: without adapters the patches do not read them.
         patches = F.normalize(teacher.get_patch_features(pixel_values, teacher_labels), dim=-1)
         alpha = tiny_model.clip.logit_scale.exp()
         q = (20 * (alpha * patches @ teacher_labels.T).softmax(dim=2)).softmax(dim=1)
