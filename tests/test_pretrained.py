@@ -82,6 +82,11 @@ def test_training_begins_with_the_papers_form(clip_folder, tiny_processor, tmp_p
     RamModel.from_clip(clip_folder).save_pretrained(tmp_path / "free")
     tiny_processor.save_pretrained(tmp_path / "free")
     assert prepared(tmp_path / "free") == ("key", "max", "product", 0.4, 8, 4)  # a model's own form stays
+    none = {"ladder_tokens": 0, "prompt_tokens": 0}
+    RamModel.from_clip(clip_folder, config=none, for_training=True).save_pretrained(tmp_path / "without")
+    tiny_processor.save_pretrained(tmp_path / "without")
+    assert prepared(tmp_path / "without")[-2:] == (0, 0)  # nor is one with adapters given tokens that it was not
+    assert prepared(tmp_path / "without", prompt_tokens=3)[-2:] == (0, 3)  # unless that is asked for
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "no where", "a/b/c"])

@@ -161,10 +161,10 @@ def _reference(
         names = list(ram.config.reference_labels or ())
         if keeps_features:
             return Reference(names, ram.reference.features.clone())
-    elif not ram.config.ladder_tokens and not ram.config.prompt_tokens:  # without training
-        names = COMMON_NOUNS
+    elif seen := read_run(_source(model)).seen_labels:
+        names = seen
     else:
-        names = read_run(_source(model)).seen_labels or label_set.names
+        names = label_set.names if ram.ladder else COMMON_NOUNS  # without training it has no labels of its own
     return Reference(list(names), _encode(ram, processor, names))
 
 

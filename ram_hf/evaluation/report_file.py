@@ -26,7 +26,7 @@ def report_content(
     many of an image's best labels were judged again.
     """
     dataset = hub_id(rows.path)
-    about = {
+    about: dict[str, Any] = {
         "dataset": dataset,
         "config": rows.name if dataset else None,
         "split": rows.split,

@@ -7,11 +7,9 @@ from ..model.processing_ram import RamProcessor
 from ..pretrained import load_model
 from .arguments import RamTrainingArguments
 
-_LEARNED_TOKENS = {"ladder_tokens": 8, "prompt_tokens": 4}
-
 
 def prepare_model(arguments: RamTrainingArguments) -> tuple[RamModel, RamProcessor]:
-    """Load model and processor in float32, with ladder tokens and prompts, the backbone frozen.
+    """Load model and processor in float32, with everything in it that trains, the backbone frozen.
 
     Args:
         arguments: `model`, `model_revision`, `ram_config`, `gradient_checkpointing`, `image_mean`, `image_std`.
@@ -23,9 +21,11 @@ def prepare_model(arguments: RamTrainingArguments) -> tuple[RamModel, RamProcess
         arguments.model,
         revision=arguments.model_revision,
         dtype=torch.float32,
-        config={**_LEARNED_TOKENS, **arguments.ram_config},
+        config=arguments.ram_config,
         for_training=True,
     )
+    if not model.ladder:  # a training-free model that was saved; one that was trained keeps what it has
+        model.add_learned_tokens()
     # They belong to the weights as they were: the written model has those of its own training.
     model.reference = model.config.reference_labels = model.config.calibration = None
     model.visual_classifier = model.config.adapted_labels = None

@@ -250,12 +250,6 @@ def test_resuming_with_other_options_is_refused(tag, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_workers_start_only_for_many_pictures(monkeypatch):
-    args = type("Args", (), {"workers": None})
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    assert [command._num_workers(args, number) for number in (1, 8, 9, 10_000)] == [0, 0, 8, 8]
-
-
 def test_sidecars_beside_pictures_that_stay_as_they_are(tag, tmp_path, capsys):
     paths = save_photographs(tmp_path / "photos", 3)
     paths[1].write_bytes(b"")

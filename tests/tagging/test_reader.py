@@ -10,7 +10,7 @@ from PIL import Image
 
 from ram_hf.model import image_decoding
 from ram_hf.tagging import reader
-from ram_hf.tagging.reader import ReadImage, SquareSize, read_ahead, read_square
+from ram_hf.tagging.reader import ReadImage, SquareSize, num_workers_for, read_ahead, read_square
 
 from ..model.profiles import PROPHOTO, matrix_profile
 from .hostile import photograph, save_frames, save_photographs, save_png_bomb, save_truncated
@@ -325,3 +325,8 @@ def test_size_is_that_of_the_whole_upright_picture(tmp_path, orientation):
     assert read_square(str(tmp_path / "small.png"), SquareSize(32)).size == (50, 30)
     (tmp_path / "broken.jpg").write_bytes(b"")
     assert read_square(str(tmp_path / "broken.jpg"), SquareSize(32)).size == (0, 0)
+
+
+def test_workers_start_only_for_many_pictures(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert [num_workers_for(number) for number in (1, 8, 9, 10_000)] == [0, 0, 8, 8]
