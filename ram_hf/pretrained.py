@@ -49,7 +49,8 @@ def load_model(
         dtype: of the weights; that of the checkpoint when left out.
         config: fields of [`RamConfig`] to set: of a CLIP all of them, of a RAM those that its weights do not fix.
             `ladder_tokens` and `prompt_tokens` are what a model without any is given; one that has them keeps its own.
-        for_training: make of a CLIP what training begins with, not what is best without it.
+        for_training: make of a CLIP what training begins with, not what is best without it, and give a training-free
+            RAM adapters and learned tokens.
 
     Returns:
         The model, in evaluation mode, and its processor.
@@ -81,7 +82,7 @@ def load_model(
         else:
             model = RamModel.from_pretrained(name_or_path, **options)
             refuse_incomplete(model, name_or_path)
-            _set_fields(model, config or {}, os.fspath(name_or_path))
+            _set_fields(model, config or {}, os.fspath(name_or_path), for_training=for_training)
     refuse_nonsense(model, name_or_path)
     with _telling("image processor or tokenizer", name_or_path):
         processor = RamProcessor.from_pretrained(name_or_path, **where)
@@ -136,7 +137,7 @@ def _telling(part: str, name_or_path: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
-def _set_fields(model: RamModel, fields: Mapping[str, Any], name: str) -> None:
+def _set_fields(model: RamModel, fields: Mapping[str, Any], name: str, *, for_training: bool) -> None:
     check_field_names(fields)
     for field, value in fields.items():
         present = getattr(model.config, field)
@@ -149,7 +150,11 @@ def _set_fields(model: RamModel, fields: Mapping[str, Any], name: str) -> None:
             setattr(model.config, field, value)
     model.config.validate_architecture()
     tokens = {field: fields[field] for field in _LEARNED_TOKENS if field in fields}
-    if tokens and not model.config.ladder_tokens and not model.config.prompt_tokens:  # training-free so far
+    if model.config.ladder_tokens or model.config.prompt_tokens:
+        return
+    if for_training and not model.ladder:  # training-free so far
+        model.add_learned_tokens(**tokens)
+    elif tokens:
         model.add_learned_tokens(**{"ladder_tokens": 0, "prompt_tokens": 0, **tokens})
 
 

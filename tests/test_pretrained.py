@@ -79,6 +79,7 @@ def test_training_begins_with_the_papers_form(clip_folder, tiny_processor, tmp_p
 
     assert prepared(clip_folder) == ("value", "transport", "mean", 0.5, 8, 4)
     assert prepared(clip_folder, local_attention="key") == ("key", "transport", "mean", 0.5, 8, 4)
+    assert prepared(clip_folder, ladder_layers=[])[-2:] == (8, 4)  # and no adapters, which nobody asked for
     RamModel.from_clip(clip_folder).save_pretrained(tmp_path / "free")
     tiny_processor.save_pretrained(tmp_path / "free")
     assert prepared(tmp_path / "free") == ("key", "max", "product", 0.4, 8, 4)  # a model's own form stays
@@ -87,6 +88,20 @@ def test_training_begins_with_the_papers_form(clip_folder, tiny_processor, tmp_p
     tiny_processor.save_pretrained(tmp_path / "without")
     assert prepared(tmp_path / "without")[-2:] == (0, 0)  # nor is one with adapters given tokens that it was not
     assert prepared(tmp_path / "without", prompt_tokens=3)[-2:] == (0, 3)  # unless that is asked for
+    assert prepared(tmp_path / "free", prompt_tokens=3)[-2:] == (8, 3)  # as of a CLIP
+    assert prepared(tmp_path / "free", **none)[-2:] == (0, 0)
+
+
+@pytest.mark.parametrize("tokens", [{"prompt_tokens": 3}, {"ladder_tokens": 0, "prompt_tokens": 0}])
+def test_training_may_leave_adapters_out(clip_folder, tiny_processor, tmp_path, tokens):
+    """Of a CLIP, and of a RAM with prompts and without adapters that is trained on."""
+    model, _ = load_model(clip_folder, config={"ladder_layers": [], **tokens}, for_training=True)
+    assert not model.ladder
+    model.save_pretrained(tmp_path)
+    tiny_processor.save_pretrained(tmp_path)
+    again, _ = load_model(tmp_path, for_training=True)
+    assert again.config.prompt_tokens == (tokens["prompt_tokens"] or 4)  # with nothing in it, it is training-free
+    assert bool(again.ladder) == (not tokens["prompt_tokens"])
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "no where", "a/b/c"])

@@ -163,8 +163,9 @@ def _reference(
             return Reference(names, ram.reference.features.clone())
     elif seen := read_run(_source(model)).seen_labels:
         names = seen
-    else:
-        names = label_set.names if ram.ladder else COMMON_NOUNS  # without training it has no labels of its own
+    else:  # without training, when adapters are missing or add nothing, it has no labels of its own
+        is_trained = any(layer.adapter.output_conv.weight.any() for layer in ram.ladder.values())
+        names = label_set.names if is_trained else COMMON_NOUNS
     return Reference(list(names), _encode(ram, processor, names))
 
 

@@ -32,7 +32,7 @@ def report_content(
         "split": rows.split,
         "revision": rows.revision if dataset else None,
     }
-    asked = {PROMPT_TEMPLATE: label_template, REFINE: refine}
+    asked: dict[str, Any] = {PROMPT_TEMPLATE: label_template, REFINE: refine}
     about |= {name: value for name, value in asked.items() if value is not None}
     return {EVALUATED: about, **report.to_dict()}
 

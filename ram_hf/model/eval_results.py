@@ -63,11 +63,14 @@ def merged_results(old: Iterable[EvalResult], new: Iterable[EvalResult]) -> list
 
 
 def results_tables(results: Sequence[EvalResult]) -> str:
-    """Markdown: for each data set a table in percent, a line for each metric, a column for each setting."""
+    """Markdown: for each data set a table in percent, a line for each metric, a column for each setting.
+
+    Results of which other things were asked, of the same data set, stand in a table of their own.
+    """
     by_dataset: dict[tuple, list[EvalResult]] = {}
     for result in results:
         if result.task_name == _TASK_NAME:
-            by_dataset.setdefault(result.unique_identifier, []).append(result)
+            by_dataset.setdefault((result.unique_identifier, *_asked(result.metric_args or {})), []).append(result)
     return "\n\n".join(_table(group) for group in by_dataset.values())
 
 

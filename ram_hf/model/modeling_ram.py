@@ -372,6 +372,7 @@ class RamModel(RamPreTrainedModel):
         """Give a training-free model its ladder tokens and prompts, randomly initialised, for training.
 
         Where it has no adapters it is given these too, in its last three vision layers. They begin by adding nothing.
+        Call it before gradient checkpointing is enabled: what is new does not take part in it by itself.
 
         Args:
             ladder_tokens: number of tokens in each ladder layer; 0 for none.
@@ -391,10 +392,11 @@ class RamModel(RamPreTrainedModel):
         config.validate_architecture()  # before anything changes
         grown = RamModel(config, clip=self.clip)
         _silence(grown.ladder)
-        for index, layer in self.ladder.items():
-            grown.ladder[index].adapter = layer.adapter  # what was there stays
         for part in (grown.ladder, grown.prompts):
             part.to(device=self.device, dtype=self.dtype).train(self.training)
+        for index, layer in self.ladder.items():  # what was there stays, in its own precision
+            layer.tokens = grown.ladder[index].tokens
+            grown.ladder[index] = layer
         self.ladder, self.prompts = grown.ladder, grown.prompts
         for field in ("ladder_layers", "ladder_tokens", "prompt_tokens"):
             setattr(self.config, field, getattr(config, field))

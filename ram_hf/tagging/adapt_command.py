@@ -174,6 +174,8 @@ def _adapt(args: argparse.Namespace, vocabulary: "Vocabulary", paths: Sequence[s
         raise ValueError(f"None of the {len(state.done):,} pictures can be read: {shown}")
     was_calibrated = model.is_calibrated
     reader.finish()
+    if args.prompt_template is not None:
+        _encode_reference_again(model, processor, args.prompt_template)
     _write(args, model, unused)
     AdaptState.remove(args.output)
     _tell(args, reader, state, was_calibrated=was_calibrated)
@@ -217,6 +219,16 @@ def _save(output: Path, reader: "PatchReader", state: "AdaptState") -> None:
     except NoRoomError as error:
         error.kept += " With room made, the same command goes on."
         raise
+
+
+def _encode_reference_again(model: "RamModel", processor: "RamProcessor", label_template: Sequence[str]) -> None:
+    """Put the reference labels into the sentences that become the model's own: labels are judged beside them."""
+    import torch
+
+    if names := model.config.reference_labels:
+        inputs = processor(labels=names, label_template=label_template)
+        with torch.no_grad():
+            model.set_reference_labels(names, model.get_label_features(inputs["input_ids"].to(model.device)))
 
 
 def _write(args: argparse.Namespace, model: "RamModel", processor: "RamProcessor") -> None:

@@ -24,8 +24,6 @@ def prepare_model(arguments: RamTrainingArguments) -> tuple[RamModel, RamProcess
         config=arguments.ram_config,
         for_training=True,
     )
-    if not model.ladder:  # a training-free model that was saved; one that was trained keeps what it has
-        model.add_learned_tokens()
     # They belong to the weights as they were: the written model has those of its own training.
     model.reference = model.config.reference_labels = model.config.calibration = None
     model.visual_classifier = model.config.adapted_labels = None

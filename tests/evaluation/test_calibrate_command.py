@@ -178,6 +178,15 @@ def test_a_clip_is_read_with_common_nouns_and_written_elsewhere(run, tiny_model,
     assert tuple(model.config.reference_labels) == COMMON_NOUNS
 
 
+@pytest.mark.parametrize("fields", [{}, {"ladder_layers": None}])
+def test_so_is_a_training_free_model_that_was_saved(run, tiny_model, tiny_processor, tmp_path, fields):
+    """Also one with adapters, which add nothing before they are trained."""
+    RamModel.from_clip(tiny_model.clip, config=fields).save_pretrained(tmp_path / "free")
+    tiny_processor.save_pretrained(tmp_path / "free")
+    assert run(tmp_path / "free")[0] == 0
+    assert tuple(RamModel.from_pretrained(tmp_path / "free").config.reference_labels) == COMMON_NOUNS
+
+
 def test_adapters_alone_stay_alone(run, tiny_model, tiny_processor, tmp_path, monkeypatch):
     clip = tiny_model.clip
     monkeypatch.setattr("ram_hf.model.adapters.load_clip", lambda name, **options: (clip, None))

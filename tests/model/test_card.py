@@ -191,6 +191,16 @@ def test_what_was_asked_for_is_said_with_the_results(card):
     assert (read.metric_args["prompt_template"], read.metric_args["refine"]) == (["openai-7", "{label}!"], 3)
 
 
+def test_results_of_which_other_things_were_asked_stand_in_tables_of_their_own(card):
+    report = make_report()
+    report["evaluated"]["refine"] = 3
+    del report["zsl"]  # which stays as it was
+    generated = generated_part(with_results(card, results_of_report(report), "me/ram-street"))
+    heads = [line for line in generated.splitlines() if line.startswith(("In percent", "| |"))]
+    assert ["--refine" in line for line in heads[::2]] == [False, True]
+    assert ["(ZSL)" in line for line in heads[1::2]] == [True, False]
+
+
 def test_rows_without_a_name_are_told_apart_by_what_they_hold():
     here, there = make_report(dataset=None), make_report(dataset=None)
     there["gzsl"]["labels"] = [{"name": "cat", "num_positives": 3, "average_precision": 0.5}]

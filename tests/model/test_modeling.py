@@ -364,7 +364,7 @@ def test_loss_is_that_of_the_plain_equations(tiny_model, pixel_values, label_inp
     teacher = RamModel.from_clip(tiny_model.clip, config={"local_attention": "value"})
     with torch.no_grad():
         teacher_labels = F.normalize(teacher.get_label_features(**label_inputs), dim=-1)
-        # Any labels do: without adapters the patches do not read them; the inert adapter adds zero.
+        # Any labels do: without adapters the patches do not read them.
         patches = F.normalize(teacher.get_patch_features(pixel_values, teacher_labels), dim=-1)
         alpha = tiny_model.clip.logit_scale.exp()
         q = (20 * (alpha * patches @ teacher_labels.T).softmax(dim=2)).softmax(dim=1)
@@ -951,12 +951,23 @@ def test_adapters_come_with_training(tiny_model, pixel_values, label_inputs, tmp
     assert all(layer.adapter.output_conv.weight.grad.any() for layer in loaded.ladder.values())
 
 
+def test_statistics_of_adapters_stay_in_their_precision(tiny_model):
+    model = RamModel.from_clip(tiny_model.clip.half(), config={"ladder_layers": [4]})
+    statistics = model.ladder["4"].adapter.area_batch_norm.float()  # as `from_pretrained` leaves them
+    torch.nn.init.constant_(statistics.running_var, 1e5)  # more than float16 holds
+    model.add_learned_tokens(ladder_tokens=2)
+    assert model.ladder["4"].adapter.area_batch_norm.running_var.isfinite().all()
+    assert model.ladder["4"].tokens.dtype == torch.float16
+
+
 def test_adapters_that_are_there_stay(tiny_model):
     model = RamModel.from_clip(tiny_model.clip, config={"ladder_layers": [4]})
-    torch.nn.init.normal_(model.ladder["4"].adapter.output_conv.weight)
-    adapter = {name: tensor.clone() for name, tensor in model.ladder["4"].adapter.state_dict().items()}
+    layer = model.ladder["4"]
+    torch.nn.init.normal_(layer.adapter.output_conv.weight)
+    adapter = {name: tensor.clone() for name, tensor in layer.adapter.state_dict().items()}
     model.add_learned_tokens(ladder_tokens=2)
     assert list(model.ladder) == ["4"]
+    assert model.ladder["4"] is layer  # with its hooks, and whether it is computed again for its gradient
     assert model.ladder["4"].tokens.shape == (2, 64)
     assert all(torch.equal(tensor, adapter[name]) for name, tensor in model.ladder["4"].adapter.state_dict().items())
 

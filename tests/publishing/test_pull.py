@@ -59,7 +59,7 @@ def test_adapters_alone_come_with_their_clip(hub, tiny_model, tiny_processor, tm
     api = HfApi(token=WRITE_TOKEN)
     tiny_model.clip.push_to_hub("user/clip", token=WRITE_TOKEN)
     commit = hub.repo("user/clip").find("main")
-    model = RamModel.from_clip("user/clip")
+    model = RamModel.from_clip("user/clip", for_training=True)
     model.save_pretrained(tmp_path / "small", adapters_only=True)
     tiny_processor.save_pretrained(tmp_path / "small")
     api.create_repo("user/small")

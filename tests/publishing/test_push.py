@@ -238,7 +238,7 @@ def test_words_that_cannot_be_read_are_not_written_over(logged_in, trained, caps
 def test_adapters_alone_name_their_base(logged_in, tiny_model, tiny_processor, label_inputs, tmp_path):
     tiny_model.clip.push_to_hub("user/clip")
     tiny_processor.push_to_hub("user/clip")
-    model = RamModel.from_clip("user/clip")
+    model = RamModel.from_clip("user/clip", for_training=True)
     RamTaggingPipeline(model, tiny_processor).save_pretrained(tmp_path / "trained")
     assert push(tmp_path / "trained", REPO, "--adapters-only") == 0
     data = card_of(logged_in).data

@@ -108,6 +108,17 @@ def test_sentences_that_are_given_become_the_models_own(adapt, folder, capsys):
     assert "4 of the 4 labels are known by their looks" in capsys.readouterr().err
 
 
+def test_reference_labels_are_put_into_these_sentences_too(adapt, folder, calibrated_folder):
+    before = RamModel.from_pretrained(calibrated_folder)
+    assert adapt("--prompt-template", "{label}, seen at night", model=calibrated_folder)[0] == 0
+    model, processor = RamModel.from_pretrained(folder / "out"), RamProcessor.from_pretrained(folder / "out")
+    names = model.config.reference_labels
+    assert names == before.config.reference_labels
+    with torch.no_grad():
+        assert torch.equal(model.reference.features, model.get_label_features(processor(labels=names)["input_ids"]))
+    assert not torch.equal(model.reference.features, before.reference.features)
+
+
 def test_a_clip_becomes_a_training_free_model_that_is_adapted(adapt, folder, tiny_model, tiny_processor):
     for part in (tiny_model.clip, tiny_processor):
         part.save_pretrained(folder / "clip")
