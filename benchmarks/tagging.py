@@ -77,9 +77,9 @@ def _png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
-def bare_rate(name: str, labels: list[str], batch_size: int, seconds: float) -> float:
+def bare_rate(name: str, labels: list[str], batch_size: int, seconds: float, dtype: str) -> float:
     """Pictures a second of the model alone, label features and pixels ready."""
-    model, processor = load_model(name)
+    model, processor = load_model(name, dtype=getattr(torch, dtype))
     side = model.config.clip_config.vision_config.image_size
     pixels = torch.randn(batch_size, 3, side, side)
     with torch.inference_mode():
@@ -94,6 +94,7 @@ def bare_rate(name: str, labels: list[str], batch_size: int, seconds: float) -> 
 
 def command(options: argparse.Namespace, target: Path, *places: Path, more: tuple[str, ...] = ()) -> list[str]:
     names = ["--labels-file", options.labels, "--model", options.model, "--batch-size", str(options.batch_size)]
+    names += ["--dtype", options.dtype]
     return [sys.executable, "-m", "ram_hf", "tag", *map(str, places), *names, "--output", str(target), *more]
 
 
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=2000, help="readable pictures")
     parser.add_argument("--hostile", type=int, default=50, help="files of strangers")
     parser.add_argument("--batch-size", type=int, default=16, help="of the command and the bare model")
+    parser.add_argument("--dtype", default="float32", help="of the command and the bare model")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     labels = [line for line in Path(options.labels).read_text().splitlines() if line and not line.startswith("#")]
@@ -119,7 +121,7 @@ def main() -> None:
         folder = Path(name)
         write_pictures(options.source, folder / "pictures", options.pictures)
         write_hostile_files(folder / "pictures" / "hostile", options.hostile)
-        bare = bare_rate(options.model, labels, options.batch_size, seconds=15)
+        bare = bare_rate(options.model, labels, options.batch_size, seconds=15, dtype=options.dtype)
         one = next((folder / "pictures" / "00").iterdir())
         start_up = min(timed(command(options, folder / f"one-{number}.jsonl", one)) for number in range(2))
         whole = timed(command(options, folder / "whole.jsonl", folder / "pictures"))

@@ -121,7 +121,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     outputs.add_argument("--strict", action="store_true", help="exit with 1 when a picture could not be read")
 
-    add_speed_arguments(parser.add_argument_group("speed"))
+    speed = parser.add_argument_group("speed")
+    add_speed_arguments(speed)
+    speed.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="what the model computes in; bfloat16 is faster on GPUs and on CPUs that have it, and moves scores a "
+        "little (default: that of the checkpoint)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -200,7 +207,12 @@ def _open_index(args: argparse.Namespace) -> "StoredImages | None":
     if len(args.paths) > 1 or not is_index(args.paths[0]):
         refuse_indexes_among(args.paths)
         return None
-    about_files = ("--exclude", args.exclude), ("--strict-pictures", args.strict_pictures), ("--refine", args.refine)
+    about_files = (
+        ("--exclude", args.exclude),
+        ("--strict-pictures", args.strict_pictures),
+        ("--refine", args.refine),
+        ("--dtype", args.dtype),
+    )
     for option, is_given in about_files:
         if is_given:
             raise ValueError(f"`{option}` is about files, and the pictures of an index are not opened.")
@@ -348,7 +360,7 @@ def _make_tagger(args: argparse.Namespace, options: "TagOptions", stored: "Store
     from .tagger import Tagger, refuse_stored
 
     if stored is None:
-        model, processor = load_quietly(_model_name(args, stored))
+        model, processor = load_quietly(_model_name(args, stored), dtype=args.dtype)
     else:
         model, processor = load_for_index(stored.index, args.model)
         refuse_stored(model, has_patches=stored.index.has_patches, with_heat_maps=args.overlay is not None)

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from .index import ImageIndex
 
 
-def load_quietly(name: str) -> "tuple[RamModel, RamProcessor]":
-    """A model and its processor; arguments and errors are those of [`load_model`]."""
+def load_quietly(name: str, *, dtype: str | None = None) -> "tuple[RamModel, RamProcessor]":
+    """A model and its processor; errors are those of [`load_model`].
+
+    Args:
+        name: as [`load_model`] takes it.
+        dtype: what the model computes in, as torch calls it; None for that of the checkpoint.
+    """
     logging.disable_progress_bar()  # weights load in a moment, and this is about pictures
     for library in (logging, hub_logging):  # what goes wrong becomes an error of one line
         library.set_verbosity_error()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities that matter only where they become errors
-    return load_model(name)
+    return load_model(name, dtype=None if dtype is None else getattr(torch, dtype))
 
 
 def load_for_index(index: "ImageIndex", name: str | None = None) -> "tuple[RamModel, RamProcessor]":

@@ -47,6 +47,20 @@ def test_jsonl_holds_what_model_and_processor_say(tag, tmp_path, tiny_model, tin
         assert [tag["score"] for tag in row["tags"]] == pytest.approx([tag["score"] for tag in tags], rel=1e-4)
 
 
+def test_in_half_precision_scores_move_a_little(tag, tmp_path):
+    save_photographs(tmp_path / "photos", 3)
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        words = "--top-k", len(LABELS), "--score", "paper", "--dtype", dtype
+        assert tag("photos", *words, "--output", f"{dtype}.jsonl") == 0
+        told = rows(tmp_path / f"{dtype}.jsonl")
+        found[dtype] = [
+            score for row in told for _, score in sorted((tag["label"], tag["score"]) for tag in row["tags"])
+        ]
+    assert found["float32"] != found["bfloat16"]
+    assert found["bfloat16"] == pytest.approx(found["float32"], abs=0.03)
+
+
 def test_threshold_template_and_a_plain_clip(tag, tmp_path, tiny_model, tiny_processor, capsys):
     save_photographs(tmp_path / "photos", 3)
     for part in (tiny_model.clip, tiny_processor.image_processor, tiny_processor.tokenizer):

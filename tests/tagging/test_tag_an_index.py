@@ -84,6 +84,7 @@ def test_refused(index, tmp_path, capsys, calibrated_model, tiny_processor):
         (["index", "photos"], "'index' is an index, which is tagged by itself"),
         (["index", "--exclude", "*.png"], "`--exclude` is about files"),
         (["index", "--strict-pictures"], "`--strict-pictures` is about files"),
+        (["index", "--dtype", "bfloat16"], "`--dtype` is about files"),
         (["index", "--model", "uncalibrated"], "This model is not calibrated"),
         (["index", "--model", RAM_TINY], f"and {str(RAM_TINY)!r} computes other features"),
         (["small"], "The index has no patches, of which this model's probabilities are made. `ram-hf search`"),
