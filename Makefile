@@ -8,6 +8,9 @@ INSTALL = -m pip install $(PIP_FLAGS) --no-compile
 # Tests and demo use models made on the spot: nothing is downloaded but Python packages.
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
+# Several processes share the cores: a thread that waits for another must not keep one busy, or a training takes many
+# times as long beside another one.
+export OMP_WAIT_POLICY = PASSIVE
 
 # Two processes; one that has nothing left takes tests from the other, as some last a hundred times longer than most.
 WORKERS ?= -n 2 --dist worksteal
