@@ -22,12 +22,16 @@ def attention_for_training(model: PreTrainedModel, accelerator: Accelerator) -> 
     if accelerator.device.type != "cpu" or accelerator.mixed_precision != "bf16":
         yield
         return
-    own = model.config._attn_implementation
-    model.set_attn_implementation("eager")
+    # Not by `set_attn_implementation`, which in transformers 5.17 does not give towers within towers theirs back.
+    configs = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
+    own = [config._attn_implementation for config in configs]
+    for config in configs:
+        config._attn_implementation = "eager"
     try:
         yield
     finally:
-        model.set_attn_implementation(own)
+        for config, implementation in zip(configs, own, strict=True):  # whole models before their parts
+            config._attn_implementation = implementation
 
 
 __all__ = ["attention_for_training"]
