@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from .interruption import interruption_after_imports
 from .model.suggestions import did_you_mean
 
 # The module has `add_arguments(parser)` and `run(args)`, which returns the exit status.
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         name = _command_name(words)
         args = make_parser(name).parse_args(words[1:])
-        return import_module(COMMANDS[name][0]).run(args)
+        with interruption_after_imports():
+            return import_module(COMMANDS[name][0]).run(args)
     except KeyboardInterrupt as interruption:
         sys.stderr.write(f"ram-hf: {str(interruption) or 'interrupted'}\n")
         return 130
