@@ -11,8 +11,8 @@ class PhotoClipArguments:
     """Options of [`train_photo_clip`].
 
     Raises:
-        ValueError: when a stage or `sizes` has an unknown or a missing key, a loss an unknown name, or the decay is
-            too long.
+        ValueError: when a stage or `sizes` has an unknown or a missing key, a loss an unknown name, the decay is
+            too long, or saved images hold no patch.
     """
 
     photographs: str = field(metadata={"help": "folder of the decoded photographs"})
@@ -27,6 +27,10 @@ class PhotoClipArguments:
     start_from: str | None = field(
         default=None,
         metadata={"help": "what to begin with: checkpoint of another run, or a CLIP or RAM with its tokenizer"},
+    )
+    saved_image_size: int | None = field(
+        default=None,
+        metadata={"help": "side of the images that the trained CLIP takes, pixels; positions are interpolated"},
     )
     whitening: float = field(
         default=0.5, metadata={"help": "0: the teacher's coordinates as they are; 1: all of one variance"}
@@ -53,7 +57,9 @@ class PhotoClipArguments:
     log_steps: int = field(default=20, metadata={"help": "log every so many steps"})
 
     def __post_init__(self) -> None:
-        read_sizes(self.sizes)
+        patch_size = read_sizes(self.sizes).patch_size
+        if self.saved_image_size is not None and self.saved_image_size < patch_size:
+            raise ValueError(f"`saved_image_size` {self.saved_image_size} holds no patch of {patch_size} pixels.")
         for stage in self.stages:
             if stage.keys() != {"image_size", "from_step"}:
                 raise ValueError(f"A stage must hold `image_size` and `from_step`, got {sorted(stage)}.")

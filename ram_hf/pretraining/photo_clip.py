@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from .small_clip import (
     make_processor,
     open_clip,
     read_sizes,
+    resize_images,
     save_clip,
     save_state,
 )
@@ -192,10 +194,13 @@ class _Run:
             self.saved_at = time.monotonic()
 
     def finish(self) -> dict[str, float]:
-        """Write the CLIP; returns how it is judged."""
-        save_clip(self.output_dir, self.student.clip, self.processor)
-        judgement = self._judge(self.student.clip.config.vision_config.image_size)
-        return judgement
+        """Write the CLIP, for images of the size that is asked for; returns how it is judged."""
+        clip, sizes = self.student.clip, read_sizes(self.arguments.sizes)
+        if self.arguments.saved_image_size is not None:
+            sizes = replace(sizes, image_size=self.arguments.saved_image_size)
+        resize_images(clip, sizes.image_size)
+        save_clip(self.output_dir, clip, make_processor(self.processor.tokenizer, sizes))
+        return self._judge(sizes.image_size)
 
     def _judge(self, image_size: int) -> dict[str, float]:
         rows = np.flatnonzero(self.kept)

@@ -92,18 +92,37 @@ class WrittenClip(NamedTuple):
 
 
 def open_clip(name_or_path: str, sizes: ClipSizes) -> WrittenClip:
-    """Load a CLIP, or that of a RAM, for training.
+    """Load a CLIP, or that of a RAM, for training; with another `image_size` its positions are interpolated.
 
     Raises:
         FileNotFoundError: when there is no such model.
         ValueError: when its sizes are others than `sizes`, or it cannot be loaded; see [`load_model`].
     """
     model, processor = load_model(name_or_path, dtype=torch.float32)
+    resize_images(model.clip, sizes.image_size)
     wanted, found = asdict(sizes), asdict(_sizes_of(model.clip.config))
     if differing := [name for name in wanted if wanted[name] != found[name]]:
         told = ", ".join(f"{name} {wanted[name]} where the model has {found[name]}" for name in differing)
         raise ValueError(f"`sizes` does not fit {name_or_path!r}: {told}. Give `sizes` the model's values.")
     return WrittenClip(model.clip.requires_grad_(True).train(), processor.tokenizer)
+
+
+def resize_images(clip: CLIPModel, image_size: int) -> None:
+    """Give a CLIP a position for each patch of larger or smaller images, by its own interpolation.
+
+    Args:
+        clip: changed in place.
+        image_size: side of the images that it takes from now on, pixels.
+    """
+    embeddings = clip.vision_model.embeddings
+    num_patches = (image_size // embeddings.patch_size) ** 2
+    if num_patches != embeddings.num_patches:
+        like = torch.empty(1, 1 + num_patches, embeddings.embed_dim)
+        positions = embeddings.interpolate_pos_encoding(like, image_size, image_size)[0].detach()
+        embeddings.position_embedding = nn.Embedding.from_pretrained(positions, freeze=False)
+        embeddings.position_ids = torch.arange(len(positions))[None]
+        embeddings.num_patches, embeddings.num_positions = num_patches, len(positions)
+    embeddings.image_size = clip.config.vision_config.image_size = image_size
 
 
 def _sizes_of(config: CLIPConfig) -> ClipSizes:
@@ -213,6 +232,7 @@ __all__ = [
     "make_processor",
     "open_clip",
     "read_sizes",
+    "resize_images",
     "save_clip",
     "save_state",
 ]

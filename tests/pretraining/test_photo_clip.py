@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from accelerate.utils import DistributedType
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPModel
 
@@ -310,6 +311,37 @@ def test_a_run_begins_with_the_weights_of_a_model(arguments, written, kind):
     assert vocabulary == processor.tokenizer.get_vocab()
 
 
+def test_a_clip_may_be_saved_for_larger_images_than_it_was_trained_on(arguments, tmp_path):
+    train_photo_clip(arguments)
+    small = CLIPModel.from_pretrained(arguments.output_dir)
+    arguments.output_dir, arguments.saved_image_size = str(tmp_path / "large"), 24
+    train_photo_clip(arguments)
+    large, processor = (
+        CLIPModel.from_pretrained(arguments.output_dir),
+        RamProcessor.from_pretrained(arguments.output_dir),
+    )
+    pixels = processor(images=Image.new("RGB", (50, 40), "red"), return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (1, 3, 24, 24)
+    with torch.no_grad():
+        expected = small.get_image_features(pixels, interpolate_pos_encoding=True).pooler_output
+        torch.testing.assert_close(large.get_image_features(pixels).pooler_output, expected)
+
+
+@pytest.mark.parametrize("image_size", [24, 8])
+def test_a_run_that_begins_with_a_model_may_take_images_of_another_size(arguments, written, image_size):
+    arguments.start_from, arguments.sizes = str(written / "clip"), {**SIZES, "image_size": image_size}
+    arguments.learning_rate = arguments.matrix_learning_rate = 0.0
+    train_photo_clip(arguments)
+    before, after = (CLIPModel.from_pretrained(folder).eval() for folder in (written / "clip", arguments.output_dir))
+    assert after.config.vision_config.image_size == image_size
+    pixels = torch.rand(2, 3, image_size, image_size)
+    with torch.no_grad():
+        expected = before.get_image_features(pixels, interpolate_pos_encoding=True).pooler_output
+        torch.testing.assert_close(after.get_image_features(pixels).pooler_output, expected)
+    size = RamProcessor.from_pretrained(arguments.output_dir).image_processor.size
+    assert (size["height"], size["width"]) == (image_size, image_size)
+
+
 def test_what_begins_with_a_model_learns_stops_and_goes_on(arguments, written, tmp_path):
     arguments.start_from = str(written / "ram")
     train_photo_clip(arguments)
@@ -395,6 +427,7 @@ def test_an_infinite_loss_stops_the_run(arguments):
         ({"stages": [{"size": 8, "from_step": 0}]}, "A stage must hold `image_size` and `from_step`, got"),
         ({"stages": [{"image_size": 8, "from_step": 1}]}, "must have `from_step: 0`"),
         ({"loss_weights": {"names": 1.0}}, "`loss_weights` must name"),
+        ({"saved_image_size": 3}, "`saved_image_size` 3 holds no patch of 4 pixels"),
         ({"decay_steps": 6}, "`decay_steps` 6 do not fit into `total_steps` 6"),
     ],
 )
