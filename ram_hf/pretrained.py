@@ -22,14 +22,10 @@ from .model.processor_fit import refuse_misfit
 from .model.weight_files import refuse_foreign_weights
 
 # What a RAM checkpoint has fixed: its weights have this shape, or this value was only where they began.
-_FIXED_IN_A_CHECKPOINT = (
-    "clip_config",
-    "ladder_layers",
-    "prompt_layers",
-    "aggregation_kernel_size",
-    "local_temperature",
-)
-_LEARNED_TOKENS = ("ladder_tokens", "prompt_tokens")
+_FIXED_IN_A_CHECKPOINT = ("clip_config", "local_temperature")
+_FIXED_BY_ADAPTERS = ("ladder_layers", "aggregation_kernel_size")
+_LAYERS = ("ladder_layers", "prompt_layers")
+_GIVEN_WITH_TOKENS = ("ladder_layers", "ladder_tokens", "prompt_tokens")  # by `add_learned_tokens`
 
 
 def load_model(
@@ -47,8 +43,9 @@ def load_model(
             "ram-photo".
         revision: of a Hub repository: branch, tag or commit.
         dtype: of the weights; that of the checkpoint when left out.
-        config: fields of [`RamConfig`] to set: of a CLIP all of them, of a RAM those that its weights do not fix.
-            `ladder_tokens` and `prompt_tokens` are what a model without any is given; one that has them keeps its own.
+        config: fields of [`RamConfig`] to set: of a CLIP all of them, of a RAM those that its weights do not fix: a
+            training-free one may be given adapters and prompts in any layers. `ladder_tokens` and `prompt_tokens` are
+            what a model without any is given; one that has them keeps its own.
         for_training: make of a CLIP what training begins with, not what is best without it, and give a training-free
             RAM adapters and learned tokens.
 
@@ -139,23 +136,32 @@ def _telling(part: str, name_or_path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _set_fields(model: RamModel, fields: Mapping[str, Any], name: str, *, for_training: bool) -> None:
     check_field_names(fields)
+    # `null` lets a model have the layers that it would have anyway, as of a CLIP.
+    fields = {field: value for field, value in fields.items() if value is not None or field not in _LAYERS}
+    # A model with learned tokens is given no others, and no adapters: parts that it lacks stay away.
+    has_tokens = bool(model.config.ladder_tokens or model.config.prompt_tokens)
+    fixed = {
+        *_FIXED_IN_A_CHECKPOINT,
+        *(_FIXED_BY_ADAPTERS if model.ladder or has_tokens else ()),
+        *(_LAYERS if has_tokens else ()),
+    }
     for field, value in fields.items():
         present = getattr(model.config, field)
-        if field in _FIXED_IN_A_CHECKPOINT and value != present:
+        if field in fixed and value != present:
             raise ValueError(
                 f"`config` sets `{field}` but the RAM checkpoint {name!r} has {present!r}; "
                 "start from a CLIP to choose it."
             )
-        if field not in _LEARNED_TOKENS:
+        if field not in _GIVEN_WITH_TOKENS:
             setattr(model.config, field, value)
     model.config.validate_architecture()
-    tokens = {field: fields[field] for field in _LEARNED_TOKENS if field in fields}
-    if model.config.ladder_tokens or model.config.prompt_tokens:
+    given = {field: fields[field] for field in _GIVEN_WITH_TOKENS if field in fields}
+    if has_tokens:
         return
     if for_training and not model.ladder:  # training-free so far
-        model.add_learned_tokens(**tokens)
-    elif tokens:
-        model.add_learned_tokens(**{"ladder_tokens": 0, "prompt_tokens": 0, **tokens})
+        model.add_learned_tokens(**given)
+    elif given:
+        model.add_learned_tokens(**{"ladder_tokens": 0, "prompt_tokens": 0, **given})
 
 
 def _in_one_line(name: str, error: OSError) -> OSError:

@@ -104,6 +104,52 @@ def test_training_may_leave_adapters_out(clip_folder, tiny_processor, tmp_path, 
     assert bool(again.ladder) == (not tokens["prompt_tokens"])
 
 
+@pytest.fixture
+def free_folder(clip_folder, tiny_processor, tmp_path):
+    RamModel.from_clip(clip_folder).save_pretrained(tmp_path / "free")
+    tiny_processor.save_pretrained(tmp_path / "free")
+    return tmp_path / "free"
+
+
+def test_parts_that_a_training_free_ram_lacks_may_have_any_size(free_folder):
+    fields = {"ladder_layers": [4, 1], "prompt_layers": [2, 0], "aggregation_kernel_size": 5}
+    model, _ = load_model(free_folder, config=fields, for_training=True)
+    assert (list(model.ladder), list(model.prompts)) == (["1", "4"], ["0", "2"])
+    assert {layer.adapter.gate_conv.kernel_size for layer in model.ladder.values()} == {(5, 5)}
+    assert (model.config.ladder_layers, model.config.prompt_layers) == ([1, 4], [0, 2])
+    assert not any(layer.adapter.output_conv.weight.any() for layer in model.ladder.values())
+    assert list(load_model(free_folder, config={"ladder_layers": [0]})[0].ladder) == ["0"]  # without training too
+
+
+def test_a_training_free_ram_takes_layers_as_a_clip_does(clip_folder, free_folder):
+    for layers in ({"ladder_layers": []}, {"ladder_layers": None, "prompt_layers": None}):
+        of_clip, of_ram = (
+            load_model(folder, config=layers, for_training=True)[0] for folder in (clip_folder, free_folder)
+        )
+        assert (list(of_ram.ladder), list(of_ram.prompts)) == (list(of_clip.ladder), list(of_clip.prompts))
+    with pytest.raises(ValueError, match=r"^`ladder_layers` must hold distinct zero-based layer indices from 0 to 4"):
+        load_model(free_folder, config={"ladder_layers": [5]}, for_training=True)
+
+
+def test_parts_that_are_there_fix_their_layers(clip_folder, free_folder, tiny_processor):
+    """And a model with learned tokens is given no other parts."""
+    message = "`config` sets `{}` but the RAM checkpoint .*; start from a CLIP to choose it"
+    adapters = {"ladder_layers": [1], "ladder_tokens": 0, "prompt_tokens": 0}
+    prompts = {"ladder_layers": [], "ladder_tokens": 0, "prompt_tokens": 2}
+    for has, wanted in (
+        (adapters, {"ladder_layers": [2]}),
+        (adapters, {"aggregation_kernel_size": 5}),
+        (prompts, {"prompt_layers": [0]}),
+        (prompts, {"ladder_layers": [2]}),
+    ):
+        RamModel.from_clip(clip_folder, config=has, for_training=True).save_pretrained(free_folder)
+        with pytest.raises(ValueError, match=message.format(*wanted)):
+            load_model(free_folder, config=wanted, for_training=True)
+    RamModel.from_clip(clip_folder, config=adapters, for_training=True).save_pretrained(free_folder)
+    model, _ = load_model(free_folder, config={"prompt_layers": [0], "prompt_tokens": 3}, for_training=True)
+    assert (list(model.ladder), list(model.prompts)) == (["1"], ["0"])
+
+
 @pytest.mark.parametrize("name", ["./nowhere", "no where", "a/b/c"])
 def test_what_is_not_there_is_told_in_one_line(name):
     with pytest.raises(FileNotFoundError, match=f"There is no model '{name}'"):

@@ -368,18 +368,24 @@ class RamModel(RamPreTrainedModel):
         model.temperatures.to(device)
         return model.eval()
 
-    def add_learned_tokens(self, *, ladder_tokens: int = 8, prompt_tokens: int = 4) -> None:
+    def add_learned_tokens(
+        self, *, ladder_tokens: int = 8, prompt_tokens: int = 4, ladder_layers: Sequence[int] | None = None
+    ) -> None:
         """Give a training-free model its ladder tokens and prompts, randomly initialised, for training.
 
-        Where it has no adapters it is given these too, in its last three vision layers. They begin by adding nothing.
-        Call it before gradient checkpointing is enabled: what is new does not take part in it by itself.
+        Where it has no adapters it is given these too. They begin by adding nothing. Other sizes are those of its
+        configuration. Call it before gradient checkpointing is enabled: what is new does not take part in that by
+        itself.
 
         Args:
             ladder_tokens: number of tokens in each ladder layer; 0 for none.
             prompt_tokens: number of prompts in each prompt layer; 0 for none.
+            ladder_layers: zero-based vision layers that are given adapters, where the model has none; none where
+                empty, the last three when left out.
 
         Raises:
-            ValueError: when the model has ladder tokens or prompts already.
+            ValueError: when the model has ladder tokens or prompts already, or adapters in other layers, or one of
+                these numbers is outside its range.
         """
         if self.config.ladder_tokens or self.config.prompt_tokens:
             raise ValueError(
@@ -388,7 +394,14 @@ class RamModel(RamPreTrainedModel):
             )
         config = copy.deepcopy(self.config)
         config.ladder_tokens, config.prompt_tokens = ladder_tokens, prompt_tokens
-        config.ladder_layers = config.ladder_layers or last_layers(config.vision_config.num_hidden_layers)
+        if ladder_layers is None:
+            ladder_layers = config.ladder_layers or last_layers(config.vision_config.num_hidden_layers)
+        config.ladder_layers, config.prompt_layers = sorted(ladder_layers), sorted(config.prompt_layers or ())
+        if self.ladder and config.ladder_layers != self.config.ladder_layers:
+            raise ValueError(
+                f"The model has adapters in layers {self.config.ladder_layers}, so they cannot be in "
+                f"{config.ladder_layers}: leave `ladder_layers` out."
+            )
         config.validate_architecture()  # before anything changes
         grown = RamModel(config, clip=self.clip)
         _silence(grown.ladder)
@@ -398,7 +411,7 @@ class RamModel(RamPreTrainedModel):
             layer.tokens = grown.ladder[index].tokens
             grown.ladder[index] = layer
         self.ladder, self.prompts = grown.ladder, grown.prompts
-        for field in ("ladder_layers", "ladder_tokens", "prompt_tokens"):
+        for field in ("ladder_layers", "prompt_layers", "ladder_tokens", "prompt_tokens"):
             setattr(self.config, field, getattr(config, field))
 
     # --- labels -----------------------------------------------------------------------------------------------------

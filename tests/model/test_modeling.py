@@ -972,6 +972,17 @@ def test_adapters_that_are_there_stay(tiny_model):
     assert all(torch.equal(tensor, adapter[name]) for name, tensor in model.ladder["4"].adapter.state_dict().items())
 
 
+def test_adapters_come_into_the_layers_that_are_asked_for(tiny_model):
+    for layers in ([4, 1], []):
+        model = RamModel.from_clip(tiny_model.clip)
+        model.add_learned_tokens(ladder_layers=layers)
+        assert list(model.ladder) == [str(layer) for layer in sorted(layers)]
+    model = RamModel.from_clip(tiny_model.clip, config={"ladder_layers": [4]})
+    with pytest.raises(ValueError, match=r"has adapters in layers \[4\], so they cannot be in \[1\]"):
+        model.add_learned_tokens(ladder_layers=[1])
+    model.add_learned_tokens(ladder_layers=[4])
+
+
 def test_ladder_tokens_that_are_asked_for_are_not_left_out(tiny_model):
     model = RamModel.from_clip(tiny_model.clip, config={"ladder_tokens": 2})
     assert model.ladder["4"].tokens.shape == (2, 64)
