@@ -158,7 +158,7 @@ def _set_fields(model: RamModel, fields: Mapping[str, Any], name: str, *, for_tr
     given = {field: fields[field] for field in _GIVEN_WITH_TOKENS if field in fields}
     if has_tokens:
         return
-    if for_training and not model.ladder:  # training-free so far
+    if for_training and not model.has_trained_adapters:  # it may have been saved with adapters that add nothing
         model.add_learned_tokens(**given)
     elif given:
         model.add_learned_tokens(**{"ladder_tokens": 0, "prompt_tokens": 0, **given})

@@ -84,9 +84,11 @@ def test_training_begins_with_the_papers_form(clip_folder, tiny_processor, tmp_p
     tiny_processor.save_pretrained(tmp_path / "free")
     assert prepared(tmp_path / "free") == ("key", "max", "product", 0.4, 8, 4)  # a model's own form stays
     none = {"ladder_tokens": 0, "prompt_tokens": 0}
-    RamModel.from_clip(clip_folder, config=none, for_training=True).save_pretrained(tmp_path / "without")
+    trained = RamModel.from_clip(clip_folder, config=none, for_training=True)
+    torch.nn.init.normal_(trained.ladder["4"].adapter.output_conv.weight)
+    trained.save_pretrained(tmp_path / "without")
     tiny_processor.save_pretrained(tmp_path / "without")
-    assert prepared(tmp_path / "without")[-2:] == (0, 0)  # nor is one with adapters given tokens that it was not
+    assert prepared(tmp_path / "without")[-2:] == (0, 0)  # nor is one whose adapters were trained without
     assert prepared(tmp_path / "without", prompt_tokens=3)[-2:] == (0, 3)  # unless that is asked for
     assert prepared(tmp_path / "free", prompt_tokens=3)[-2:] == (8, 3)  # as of a CLIP
     assert prepared(tmp_path / "free", **none)[-2:] == (0, 0)
@@ -119,6 +121,21 @@ def test_parts_that_a_training_free_ram_lacks_may_have_any_size(free_folder):
     assert (model.config.ladder_layers, model.config.prompt_layers) == ([1, 4], [0, 2])
     assert not any(layer.adapter.output_conv.weight.any() for layer in model.ladder.values())
     assert list(load_model(free_folder, config={"ladder_layers": [0]})[0].ladder) == ["0"]  # without training too
+
+
+def test_a_training_free_ram_with_adapters_is_trained_as_one_without(clip_folder, free_folder):
+    """Models were saved so before adapters came with training: their adapters add nothing."""
+    RamModel.from_clip(clip_folder, config={"ladder_layers": [1, 4]}).save_pretrained(free_folder)
+    model, _ = load_model(free_folder)
+    assert (model.config.ladder_tokens, model.config.prompt_tokens) == (0, 0)
+    adapter = model.ladder["4"].adapter
+    assert not adapter.output_conv.weight.any()
+    grown, _ = load_model(free_folder, for_training=True)
+    assert {index: layer.tokens.shape for index, layer in grown.ladder.items()} == {"1": (8, 64), "4": (8, 64)}
+    assert {layer.tokens.shape for layer in grown.prompts.values()} == {(4, 32)}
+    assert torch.equal(grown.ladder["4"].adapter.area_conv.weight, adapter.area_conv.weight)
+    none, _ = load_model(free_folder, config={"ladder_tokens": 0, "prompt_tokens": 0}, for_training=True)
+    assert (none.config.ladder_tokens, none.config.prompt_tokens) == (0, 0)  # as of a CLIP
 
 
 def test_a_training_free_ram_takes_layers_as_a_clip_does(clip_folder, free_folder):

@@ -164,8 +164,7 @@ def _reference(
     elif seen := read_run(_source(model)).seen_labels:
         names = seen
     else:  # without training, when adapters are missing or add nothing, it has no labels of its own
-        is_trained = any(layer.adapter.output_conv.weight.any() for layer in ram.ladder.values())
-        names = label_set.names if is_trained else COMMON_NOUNS
+        names = label_set.names if ram.has_trained_adapters else COMMON_NOUNS
     return Reference(list(names), _encode(ram, processor, names))
 
 

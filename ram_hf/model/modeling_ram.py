@@ -414,6 +414,11 @@ class RamModel(RamPreTrainedModel):
         for field in ("ladder_layers", "prompt_layers", "ladder_tokens", "prompt_tokens"):
             setattr(self.config, field, getattr(config, field))
 
+    @property
+    def has_trained_adapters(self) -> bool:
+        """Whether an adapter adds anything; none does before it is trained."""
+        return any(own_weight(layer.adapter.output_conv, "weight").any() for layer in self.ladder.values())
+
     # --- labels -----------------------------------------------------------------------------------------------------
 
     def get_label_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
