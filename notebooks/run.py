@@ -5,6 +5,7 @@ kernel manager, which it lets go of twice.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import nbclient
 import nbformat
 
 NOTEBOOKS = Path(__file__).parent
+_BAR = re.compile(r" *\d+%\|[^\[\n]*\[[^\]\n]*\]\n?")  # of training, which asks for it whatever TQDM_DISABLE says
+
+
+def without_bars(text: str) -> str:
+    """What a cell printed, without progress bars: they tell the time."""
+    return _BAR.sub("", text)
 
 
 def run(path: Path) -> None:
@@ -24,6 +31,10 @@ def run(path: Path) -> None:
         coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if output.output_type == "stream":
+                output.text = without_bars(output.text)
     nbformat.write(notebook, path)
 
 

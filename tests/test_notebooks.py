@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom, as they are, and show what came of it."""
 
 import json
+import runpy
 from pathlib import Path
 
 import nbclient
@@ -22,7 +23,18 @@ def test_a_notebook_can_be_read_without_running_it(path):
     assert not any("execution" in cell.metadata for cell in cells)
     assert any(cell.outputs for cell in cells)
     streams = json.dumps([output for cell in cells for output in cell.outputs if output.output_type == "stream"])
-    assert [mark for mark in ("site-packages", "it/s", "\\r", "Warning") if mark in streams] == []
+    of_a_machine = ("site-packages", "it/s", "%|", "\\r", "Warning", "/tmp/")
+    assert [mark for mark in of_a_machine if mark in streams] == []
+
+
+def test_what_is_kept_of_a_run_is_without_bars():
+    file = Path(__file__).parents[1] / "notebooks" / "run.py"
+    without_bars = runpy.run_path(str(file))["without_bars"]
+    told = "What trains: adapters 2.\n  0%|          | 0/75 [00:00<?, ?step/s]Training 75 steps.\n"
+    told += "100%|██████████| 75/75 [01:29<00:00,  1.20s/step, images/s=20.7, loss=11.2770]\n"
+    assert without_bars(told) == "What trains: adapters 2.\nTraining 75 steps.\n"
+    table = "plain: 100% of [12] | labels\n"
+    assert without_bars(table) == table
 
 
 @pytest.mark.slow
