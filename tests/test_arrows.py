@@ -16,7 +16,7 @@ MODEL_WITHOUT_TORCH = {"model.image_decoding", "model.pixels", "model.suggestion
 ARROWS = {
     "__main__": {"cli"},
     "train": {"cli"},
-    "cli": {"model.suggestions", "hub_errors"},  # the rooms by name, each when it is called
+    "cli": {"interruption", "model.suggestions", "hub_errors"},  # the rooms by name, each when it is called
     "pretraining": {
         "training",
         "scenes",
