@@ -1,5 +1,6 @@
 """A model by its name: a RAM as it is, a CLIP made into a training-free one, each with its processor."""
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    StrictDataclassFieldValidationError,
+)
 from transformers import CLIPConfig
 
 from .hub_errors import explain
@@ -22,7 +28,7 @@ from .model.processor_fit import refuse_misfit
 from .model.weight_files import refuse_foreign_weights
 
 # What a RAM checkpoint has fixed: its weights have this shape, or this value was only where they began.
-_FIXED_IN_A_CHECKPOINT = ("clip_config", "local_temperature")
+_FIXED_IN_A_CHECKPOINT = ("local_temperature",)
 _FIXED_BY_ADAPTERS = ("ladder_layers", "aggregation_kernel_size")
 _LAYERS = ("ladder_layers", "prompt_layers")
 _GIVEN_WITH_TOKENS = ("ladder_layers", "ladder_tokens", "prompt_tokens")  # by `add_learned_tokens`
@@ -43,9 +49,9 @@ def load_model(
             "ram-photo".
         revision: of a Hub repository: branch, tag or commit.
         dtype: of the weights; that of the checkpoint when left out.
-        config: fields of [`RamConfig`] to set: of a CLIP all of them, of a RAM those that its weights do not fix: a
-            training-free one may be given adapters and prompts in any layers. `ladder_tokens` and `prompt_tokens` are
-            what a model without any is given; one that has them keeps its own.
+        config: fields of [`RamConfig`] to set: of a CLIP all but `clip_config`, of a RAM those that its weights do not
+            fix: a training-free one may be given adapters and prompts in any layers. `ladder_tokens` and
+            `prompt_tokens` are what a model without any is given; one that has them keeps its own.
         for_training: make of a CLIP what training begins with, not what is best without it, and give a training-free
             RAM adapters and learned tokens.
 
@@ -69,17 +75,19 @@ def load_model(
         kind = kind_of_checkpoint(name_or_path, **where)
     except OSError as error:
         raise _in_one_line(os.fspath(name_or_path), error) from error
+    fields = dict(config or {})
     with _telling("weights", name_or_path):
         folder = find_bundled(os.fspath(name_or_path))
         if os.path.isdir(folder):  # what comes from the Hub is looked at when it is here
             refuse_foreign_weights(folder, _clip_beside(folder, kind))
+        if fields:
+            _refuse_fields(fields, _described(folder, kind, **where))
         if kind == "clip":
-            fields = dict(config or {})
             model = RamModel.from_clip(name_or_path, config=fields, for_training=for_training, **options)
         else:
             model = RamModel.from_pretrained(name_or_path, **options)
             refuse_incomplete(model, name_or_path)
-            _set_fields(model, config or {}, os.fspath(name_or_path), for_training=for_training)
+            _set_fields(model, fields, os.fspath(name_or_path), for_training=for_training)
     refuse_nonsense(model, name_or_path)
     with _telling("image processor or tokenizer", name_or_path):
         processor = RamProcessor.from_pretrained(name_or_path, **where)
@@ -112,6 +120,27 @@ def _clip_beside(folder: str | os.PathLike[str], kind: str | None) -> CLIPConfig
     return None if config.base_model_fingerprint is not None else config.clip_config
 
 
+def _described(name_or_path: str | os.PathLike[str], kind: str, **where: Any) -> RamConfig:
+    """The configuration that fields are set in, of a RAM or around a CLIP's; where it is wrong, its file is."""
+    if kind == "ram":
+        return RamConfig.from_pretrained(name_or_path, **where)
+    return RamConfig(clip_config=CLIPConfig.from_pretrained(name_or_path, **where), prompt_tokens=0)
+
+
+def _refuse_fields(fields: Mapping[str, Any], config: RamConfig) -> None:
+    """Refuse what `config` cannot hold, before weights are read: they are not to blame. It is set there."""
+    check_field_names(fields)
+    if "clip_config" in fields:
+        raise ValueError("`config` sets `clip_config`, which comes with the checkpoint: leave it out.")
+    for field, value in fields.items():
+        try:
+            setattr(config, field, value)
+        except StrictDataclassFieldValidationError as error:
+            right = inspect.formatannotation(RamConfig.__dataclass_fields__[field].type)
+            raise ValueError(f"`config` sets `{field}` to {value!r}, but it must be of type {right}.") from error
+    config.validate_architecture()
+
+
 @contextmanager
 def _telling(part: str, name_or_path: str | os.PathLike[str]) -> Iterator[None]:
     """Name the file or the part that cannot be read, where a library below says something of its own."""
@@ -135,7 +164,6 @@ def _telling(part: str, name_or_path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _set_fields(model: RamModel, fields: Mapping[str, Any], name: str, *, for_training: bool) -> None:
-    check_field_names(fields)
     # `null` lets a model have the layers that it would have anyway, as of a CLIP.
     fields = {field: value for field, value in fields.items() if value is not None or field not in _LAYERS}
     # A model with learned tokens is given no others, and no adapters: parts that it lacks stay away.
@@ -154,7 +182,6 @@ def _set_fields(model: RamModel, fields: Mapping[str, Any], name: str, *, for_tr
             )
         if field not in _GIVEN_WITH_TOKENS:
             setattr(model.config, field, value)
-    model.config.validate_architecture()
     given = {field: fields[field] for field in _GIVEN_WITH_TOKENS if field in fields}
     if has_tokens:
         return

@@ -55,6 +55,27 @@ def test_what_a_ram_has_fixed_is_refused(ram_folder, config, message):
         load_model(ram_folder, config=config)
 
 
+@pytest.mark.parametrize("kind", ["ram", "clip"])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"epsilon": "x"}, r"`config` sets `epsilon` to 'x', but it must be of type float \| int\."),
+        ({"ladder_tokens": None}, r"`config` sets `ladder_tokens` to None, but it must be of type int\."),
+        ({"ladder_layers": [1.5]}, r"`config` sets `ladder_layers` to \[1\.5\], .* of type list\[int\] \| None\."),
+        ({"ladder_layers": [99]}, r"`ladder_layers` must hold distinct .* from 0 to 4 .*, got \[99\]\."),
+        ({"aggregation": "median"}, "`aggregation` must be one of transport, .*, got 'median'"),
+        ({"prompt_tokens": -1}, "`prompt_tokens` must be between 0 and"),
+        ({"clip_config": {}}, "`config` sets `clip_config`, which comes with the checkpoint: leave it out"),
+    ],
+)
+def test_a_wrong_field_is_told_before_weights_are_read(request, monkeypatch, kind, config, message):
+    folder = request.getfixturevalue(f"{kind}_folder")
+    monkeypatch.setattr(RamModel, "from_clip", None)
+    monkeypatch.setattr(RamModel, "from_pretrained", None)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        load_model(folder, config=config)
+
+
 def test_a_clip_becomes_a_training_free_ram_with_any_fields(clip_folder):
     model, _ = load_model(clip_folder, revision="main", config={"ladder_layers": [1], "prompt_tokens": 2})
     assert (model.config.ladder_layers, model.config.prompt_tokens, model.config.ladder_tokens) == ([1], 2, 0)
@@ -415,6 +436,14 @@ def test_a_billion_layers_cost_nothing(ram_folder, tower):
     with pytest.raises(ValueError, match=r"num_hidden_layers` must be between 1 and 1024"):
         load_model(ram_folder)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+def test_a_wrong_configuration_of_a_clip_is_not_the_fault_of_given_fields(clip_folder):
+    change_towers(clip_folder, "clip", {"vision_config": {"initializer_factor": 1e9}})
+    message = r"The weights of .* cannot be read .*`clip_config\.vision_config\.initializer_factor` must be between"
+    for config in (None, {"epsilon": 0.2}):
+        with pytest.raises(ValueError, match=message):
+            load_model(clip_folder, config=config)
 
 
 def write_index(folder, content):
