@@ -56,7 +56,7 @@ help:
 	@echo "make mutants      change the code in small ways and count what the tests notice (an hour; goes on)"
 	@echo "make benchmark    parity table and speed of the model (minutes)"
 	@echo "make ram-tiny     train the model of drawn scenes from scratch (hours; started again, it goes on)"
-	@echo "make ram-photo    train the bundled model from scratch (two hours; started again, it goes on; SOURCES=open)"
+	@echo "make ram-photo    train the bundled model from scratch (three hours; started again, it goes on; SOURCES=open)"
 	@echo "make pictures     show anew what the bundled model says, in README and notebooks (minutes)"
 	@echo "make format       let Ruff rewrite the code"
 
