@@ -120,7 +120,7 @@ def resize_images(clip: CLIPModel, image_size: int) -> None:
         like = torch.empty(1, 1 + num_patches, embeddings.embed_dim)
         positions = embeddings.interpolate_pos_encoding(like, image_size, image_size)[0].detach()
         embeddings.position_embedding = nn.Embedding.from_pretrained(positions, freeze=False)
-        embeddings.position_ids = torch.arange(len(positions))[None]
+        embeddings.position_ids = torch.arange(len(positions), device=positions.device)[None]
         embeddings.num_patches, embeddings.num_positions = num_patches, len(positions)
     embeddings.image_size = clip.config.vision_config.image_size = image_size
 

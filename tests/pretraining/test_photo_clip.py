@@ -316,10 +316,8 @@ def test_a_clip_may_be_saved_for_larger_images_than_it_was_trained_on(arguments,
     small = CLIPModel.from_pretrained(arguments.output_dir)
     arguments.output_dir, arguments.saved_image_size = str(tmp_path / "large"), 24
     train_photo_clip(arguments)
-    large, processor = (
-        CLIPModel.from_pretrained(arguments.output_dir),
-        RamProcessor.from_pretrained(arguments.output_dir),
-    )
+    large = CLIPModel.from_pretrained(arguments.output_dir)
+    processor = RamProcessor.from_pretrained(arguments.output_dir)
     pixels = processor(images=Image.new("RGB", (50, 40), "red"), return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, 24, 24)
     with torch.no_grad():
