@@ -125,10 +125,10 @@ def test_the_default_comes_with_the_package():
     assert folder.parent == bundled._FOLDER
     assert {"NOTICE", "README.md", "training.json"} <= {file.name for file in folder.iterdir()}
     assert not list(folder.glob("*.py"))
-    sizes = yaml.safe_load((ROOT / "configs" / "ram_photo" / "clip.yaml").read_text())["sizes"]
+    training = yaml.safe_load((ROOT / "configs" / "ram_photo" / "clip.yaml").read_text())
     config = RamConfig.from_pretrained(bundled.DEFAULT_MODEL)
-    assert config.clip_config.vision_config.image_size == sizes["image_size"]
-    assert config.clip_config.projection_dim == sizes["projection_dim"]
+    assert config.clip_config.vision_config.image_size == training["saved_image_size"]
+    assert config.clip_config.projection_dim == training["sizes"]["projection_dim"]
     assert config.base_model_name_or_path is None
 
 
