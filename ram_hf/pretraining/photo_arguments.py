@@ -30,7 +30,7 @@ class PhotoClipArguments:
     )
     saved_image_size: int | None = field(
         default=None,
-        metadata={"help": "side of the images that the trained CLIP takes, pixels; positions are interpolated"},
+        metadata={"help": "side of the images that the trained CLIP takes, pixels, if another than in `sizes`"},
     )
     whitening: float = field(
         default=0.5, metadata={"help": "0: the teacher's coordinates as they are; 1: all of one variance"}
